@@ -1,0 +1,135 @@
+"""Frozen dataclasses filled from YAML: unknown keys are refused by dotted path, with the nearest legal key.
+
+The dataclasses are the schema: field names are the keys, annotations the types, defaults the defaults.
+Supported annotations: bool, int, float, str, tuple[T, ...], tuple[T, T], dict[str, T], Literal, T | None and
+other dataclasses.
+"""
+
+import dataclasses
+import difflib
+import types
+from pathlib import Path
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+import yaml
+
+from kws.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def load(path: Path, cls: type[T]) -> T:
+    """Read the YAML file `path` into the frozen dataclass `cls`; ConfigError names the file and the key."""
+    return parse(read_yaml(path), cls, where=str(path))
+
+
+def read_yaml(path: Path) -> Any:
+    """Parse one YAML file with the safe loader; ConfigError when it is missing or not YAML."""
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; check the path") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())
+        raise ConfigError(f"{path} is not valid YAML ({reason}); fix the file") from error
+
+
+def parse(value: Any, cls: type[T], where: str = "configuration") -> T:
+    """Turn plain YAML data into `cls`, checking every key and type; `where` starts each error message."""
+    try:
+        result: T = _convert(value, cls, "")
+    except ConfigError as error:
+        raise ConfigError(f"{where}: {error}") from None
+    return result
+
+
+def dump(value: Any) -> Any:
+    """Turn a dataclass (nested) into plain data that `yaml.safe_dump` writes and `parse` reads back."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: dump(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: dump(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [dump(item) for item in value]
+    return value
+
+
+def _convert(value: Any, kind: Any, path: str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if dataclasses.is_dataclass(kind):
+        return _convert_fields(value, kind, path)
+    if origin in (Union, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _convert(value, next(a for a in arguments if a is not type(None)), path)
+    if origin is tuple:
+        return _convert_tuple(value, arguments, path)
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise _wrong(path, "a mapping", value)
+        return {str(k): _convert(v, arguments[1], f"{path}.{k}".lstrip(".")) for k, v in value.items()}
+    if origin is Literal:
+        if value not in arguments:
+            raise _wrong(path, "one of " + ", ".join(map(str, arguments)), value)
+        return value
+    return _convert_scalar(value, kind, path)
+
+
+def _convert_fields(value: Any, kind: Any, path: str) -> Any:
+    if value is None:
+        value = {}
+    if not isinstance(value, dict):
+        raise _wrong(path, "a mapping", value)
+    hints = get_type_hints(kind)
+    for key in value:
+        if key not in hints:
+            raise _unknown(f"{path}.{key}".lstrip("."), str(key), list(hints))
+    converted = {k: _convert(v, hints[k], f"{path}.{k}".lstrip(".")) for k, v in value.items()}
+    required = (
+        field.name
+        for field in dataclasses.fields(kind)
+        if field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+    )
+    for name in required:
+        if name not in converted:
+            raise ConfigError(f"{f'{path}.{name}'.lstrip('.')} is missing; add it")
+    try:
+        return kind(**converted)
+    except ConfigError as error:  # a range check in __post_init__ names the field only
+        raise ConfigError(f"{path}.{error}" if path else str(error)) from None
+
+
+def _convert_tuple(value: Any, arguments: tuple[Any, ...], path: str) -> tuple[Any, ...]:
+    if not isinstance(value, (list, tuple)):
+        raise _wrong(path, "a list", value)
+    if arguments[-1] is Ellipsis:
+        return tuple(_convert(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
+    if len(value) != len(arguments):
+        raise _wrong(path, f"a list of {len(arguments)}", value)
+    return tuple(_convert(v, a, f"{path}[{i}]") for i, (v, a) in enumerate(zip(value, arguments, strict=True)))
+
+
+def _convert_scalar(value: Any, kind: Any, path: str) -> Any:
+    if kind is Any:
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if kind is float and isinstance(value, str):  # YAML 1.1 reads 1e-3 as a string
+        try:
+            return float(value)
+        except ValueError:
+            raise _wrong(path, "a number", value) from None
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
+        raise _wrong(path, names.get(kind, kind.__name__), value)
+    return value
+
+
+def _unknown(path: str, key: str, legal: list[str]) -> ConfigError:
+    near = difflib.get_close_matches(key, legal, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else "legal keys: " + ", ".join(legal)
+    return ConfigError(f"unknown key {path}; {hint}")
+
+
+def _wrong(path: str, wanted: str, value: Any) -> ConfigError:
+    return ConfigError(f"{path or 'the file'} must be {wanted}, not {value!r}")

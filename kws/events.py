@@ -1,0 +1,22 @@
+"""What travels from the detector to whoever listens."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Detection:
+    """A wake word was heard."""
+
+    keyword: str
+    """The phrase as people write it, e.g. "computer"."""
+    sample: int
+    """Samples of the stream that had been consumed when the score reached the threshold."""
+    score: float
+    """Smoothed score at that moment, 0..1."""
+    sample_rate_hz: int = 16_000
+    """Samples per second of the stream."""
+
+    @property
+    def time_s(self) -> float:
+        """Seconds since the start of the stream."""
+        return self.sample / self.sample_rate_hz

@@ -1,0 +1,153 @@
+"""Streaming log-mel features in numpy: what the network hears, 40 numbers every 10 ms.
+
+A frame is ``log10(1 + mel_power / floor)``: decibels over ten ("bel") above a fixed floor, never negative,
+and exactly 0 for digital silence. So the integer zero point is 0, a fresh state means "it was silent before",
+and one uint8 step over 0..10 bel is 0.39 dB. The training copy is `kws.train.frontend`; a parity test holds
+the two together.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.errors import AudioError, ConfigError
+
+Samples = NDArray[np.int16] | NDArray[np.float32]
+Frames = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What turns samples into frames; part of every model's manifest."""
+
+    sample_rate_hz: int = 16_000
+    """Samples per second, mono."""
+    window_ms: int = 25
+    """Audio under one spectrum (periodic Hann window)."""
+    hop_ms: int = 10
+    """Time between two frames."""
+    fft_size: int = 512
+    """Window zero-padded to this many samples."""
+    n_mels: int = 40
+    """Triangular mel bands (HTK mel scale), evenly spaced from `low_hz` to `high_hz`."""
+    low_hz: float = 60.0
+    """Lower edge of the first band."""
+    high_hz: float = 7600.0
+    """Upper edge of the last band."""
+    floor: float = 1e-6
+    """Mel power that maps to log10(2); about -90 dB of full scale for speech."""
+
+    def __post_init__(self) -> None:
+        """Refuse settings that cannot work."""
+        if not 0 <= self.low_hz < self.high_hz <= self.sample_rate_hz / 2:
+            raise ConfigError("high_hz must lie above low_hz and at most at half the sample rate; change it")
+        if self.fft_size < self.window_samples:
+            raise ConfigError(f"fft_size must be at least the window of {self.window_samples}; enlarge it")
+
+    @property
+    def window_samples(self) -> int:
+        """Samples under one window."""
+        return self.sample_rate_hz * self.window_ms // 1000
+
+    @property
+    def hop_samples(self) -> int:
+        """Samples between two frames."""
+        return self.sample_rate_hz * self.hop_ms // 1000
+
+
+def hann_window(settings: FeatureSettings) -> NDArray[np.float32]:
+    """Periodic Hann window, shape (window_samples,)."""
+    n = np.arange(settings.window_samples)
+    return (0.5 - 0.5 * np.cos(2 * np.pi * n / settings.window_samples)).astype(np.float32)
+
+
+def mel_matrix(settings: FeatureSettings) -> NDArray[np.float32]:
+    """Triangular filters over the power spectrum, already divided by the floor: (fft_size // 2 + 1, n_mels)."""
+    mel_low, mel_high = (2595 * np.log10(1 + hz / 700) for hz in (settings.low_hz, settings.high_hz))
+    edges_hz = 700 * (10 ** (np.linspace(mel_low, mel_high, settings.n_mels + 2) / 2595) - 1)
+    bins_hz = np.fft.rfftfreq(settings.fft_size, 1 / settings.sample_rate_hz)[:, None]
+    left, centre, right = edges_hz[:-2], edges_hz[1:-1], edges_hz[2:]
+    rising, falling = (bins_hz - left) / (centre - left), (right - bins_hz) / (right - centre)
+    triangles = np.maximum(0, np.minimum(rising, falling))
+    return np.ascontiguousarray(triangles / settings.floor, dtype=np.float32)
+
+
+class LogMel:
+    """Stream of frames: `feed` any number of samples, get zero or more blocks of frames.
+
+    Frames are always computed `block_frames` at a time, so the same audio gives the same bits however it is
+    cut (a matrix product rounds differently for another number of rows).
+    """
+
+    def __init__(self, settings: FeatureSettings, block_frames: int = 8) -> None:
+        self.settings, self.block_frames = settings, block_frames
+        window, hop = settings.window_samples, settings.hop_samples
+        self._block_samples = block_frames * hop
+        self._span = self._block_samples - hop + window  # samples under one block of frames
+        self._buffer = np.zeros(self._span, np.float32)
+        self._filled = 0
+        self._windows = np.lib.stride_tricks.sliding_window_view(self._buffer, window)[::hop]
+        self._hann = hann_window(settings)
+        self._padded = np.zeros((block_frames, settings.fft_size), np.float32)
+        # Real and imaginary parts are squared in one pass: each spectral bin's filter row appears twice.
+        self._mel = np.repeat(mel_matrix(settings), 2, axis=0)
+
+    def reset(self) -> None:
+        """Forget the carried samples: the next sample is the first of a new stream."""
+        self._filled = 0
+
+    def feed(self, samples: Samples) -> Frames:
+        """Add int16 or float32 (-1..1) mono samples; return the finished frames, (n * block_frames, n_mels)."""
+        blocks = [block.copy() for block in self.blocks(samples)]
+        return np.concatenate(blocks) if blocks else np.zeros((0, self.settings.n_mels), np.float32)
+
+    def flush(self) -> Frames:
+        """Frames of the last samples, the block filled up with silence; then reset."""
+        rest = self._filled - (self._span - self._block_samples)  # samples that no frame has ended on yet
+        missing = self._span - self._filled if rest > 0 else 0
+        frames = self.feed(np.zeros(missing, np.float32))
+        self.reset()
+        return frames
+
+    def blocks(self, samples: Samples) -> Iterator[Frames]:
+        """Like `feed`, but yields each block as it is ready, in a buffer that the next block overwrites."""
+        if samples.ndim != 1:
+            raise AudioError(f"samples must be mono, shape (n,), not {samples.shape}; choose one channel")
+        if samples.dtype == np.int16:
+            scale = np.float32(1 / 32768)
+        elif samples.dtype == np.float32:
+            scale = np.float32(1)
+            if not np.isfinite(samples).all():
+                raise AudioError("audio contains NaN or infinite samples; repair the source")
+        else:
+            raise AudioError(f"samples must be int16 or float32, not {samples.dtype}; convert them")
+        return self._blocks(samples, scale)
+
+    def _blocks(self, samples: Samples, scale: np.float32) -> Iterator[Frames]:
+        position, overlap = 0, self._span - self._block_samples
+        while position < len(samples):
+            count = min(self._span - self._filled, len(samples) - position)
+            np.multiply(
+                samples[position : position + count],
+                scale,
+                out=self._buffer[self._filled : self._filled + count],
+            )
+            self._filled += count
+            position += count
+            if self._filled == self._span:
+                frames = self._compute()
+                self._buffer[:overlap] = self._buffer[self._block_samples :]
+                self._filled = overlap
+                yield frames
+
+    def _compute(self) -> Frames:
+        window = self.settings.window_samples
+        np.multiply(self._windows, self._hann, out=self._padded[:, :window])
+        parts = np.fft.rfft(self._padded).view(np.float32)  # (block_frames, 2 * bins)
+        np.multiply(parts, parts, out=parts)
+        power: Frames = parts @ self._mel
+        np.log1p(power, out=power)
+        power *= np.float32(1 / np.log(10))
+        return power

@@ -1,0 +1,87 @@
+"""The network: a causal stack of residual, dense, dilated temporal convolutions, one head for all keywords.
+
+A stride-2 stem halves the frame rate, then each block adds one dilated convolution to its input. Few wide
+dense convolutions are chosen over many small or depthwise ones because in ONNX Runtime a node costs about a
+microsecond whatever it computes. The shape follows TC-ResNet (arXiv 1904.03814) with the dilations of a TCN
+(arXiv 1803.01271). ReLU comes after the addition, so that an integer addition's clamp at zero replaces it.
+"""
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Size and reach of the network."""
+
+    channels: int = 72
+    """Width of every convolution."""
+    kernel: int = 5
+    """Taps of each block's convolution."""
+    dilations: tuple[int, ...] = (1, 1, 2, 4, 4, 8)
+    """One block each; steps of the strided rate between the taps."""
+    stem_kernel: int = 5
+    """Taps of the first convolution, over frames."""
+    stride: int = 2
+    """Frames per posterior."""
+    dropout: float = 0.05
+    """Probability that a channel is silenced before the head while training."""
+
+
+class ConvNorm(nn.Module):
+    """Causal convolution and batch norm: (B, C_in, T) -> (B, C_out, T // stride)."""
+
+    def __init__(self, c_in: int, c_out: int, kernel: int, dilation: int = 1, stride: int = 1) -> None:
+        super().__init__()
+        self.kernel, self.dilation, self.stride = kernel, dilation, stride
+        self.conv = nn.Conv1d(c_in, c_out, kernel, stride=stride, dilation=dilation, bias=False)
+        self.norm = nn.BatchNorm1d(c_out)
+
+    @property
+    def context(self) -> int:
+        """Past frames that a stream has to carry for this layer."""
+        return (self.kernel - 1) * self.dilation - (self.stride - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolve, with silence (zeros) before the first frame."""
+        return cast(Tensor, self.norm(self.conv(F.pad(x, (self.context, 0)))))
+
+    def folded(self) -> tuple[Tensor, Tensor]:
+        """Weight (C_out, C_in, kernel) and bias (C_out,) with the batch norm's running statistics inside."""
+        variance = cast(Tensor, self.norm.running_var)
+        gain = self.norm.weight / torch.sqrt(variance + self.norm.eps)
+        return self.conv.weight * gain[:, None, None], self.norm.bias - cast(
+            Tensor, self.norm.running_mean
+        ) * gain
+
+
+class KeywordNet(nn.Module):
+    """Frames (B, n_mels, T) -> logits (B, keywords, T // stride), causal."""
+
+    def __init__(self, settings: NetworkSettings, n_mels: int, n_keywords: int) -> None:
+        super().__init__()
+        self.settings, self.n_mels, self.n_keywords = settings, n_mels, n_keywords
+        c = settings.channels
+        self.stem = ConvNorm(n_mels, c, settings.stem_kernel, stride=settings.stride)
+        self.blocks = nn.ModuleList(ConvNorm(c, c, settings.kernel, d) for d in settings.dilations)
+        self.dropout = nn.Dropout1d(settings.dropout)
+        self.head = nn.Conv1d(c, n_keywords, 1)
+        # A keyword is rare: start from "not spoken" instead of from "one in two".
+        nn.init.constant_(cast(Tensor, self.head.bias), -3.0)
+
+    @property
+    def receptive_field_frames(self) -> int:
+        """Frames of past audio, the current one included, that one logit depends on."""
+        s = self.settings
+        return s.stem_kernel + s.stride * (s.kernel - 1) * sum(s.dilations)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits of whole clips; silence is assumed before the first frame."""
+        x = F.relu(self.stem(x))
+        for block in self.blocks:
+            x = F.relu(x + block(x))
+        return cast(Tensor, self.head(self.dropout(x)))
