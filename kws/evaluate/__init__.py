@@ -1,0 +1,1 @@
+"""How good a model is: the real pipeline on recordings, counted in the field's words. Needs numpy only."""

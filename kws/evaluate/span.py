@@ -14,20 +14,20 @@ from kws.features import Samples
 FRAME_SECONDS = 0.01
 RANGE_DB = 35.0
 """A frame is speech while it is at most this far below the loudest vowel: a final "s" lies 25-32 dB below."""
-NARROWEST_DB = 14.0
+NARROWEST_DB = 11.0
 """The range shrinks no further than this, however long the result."""
 STEP_DB = 3.0
 VOWEL_SECONDS = 0.07
 """A loudest level must last about this long: clicks and taps do not."""
 PAUSE_SECONDS = 0.25
-"""Longest quiet stretch inside a phrase; stop closures last up to 0.15 s, slow speakers pause a little longer."""
+"""Longest quiet stretch inside a phrase: stop closures last up to 0.15 s, slow speakers take longer."""
 PAD_SECONDS = 0.02
 """Kept before the first and after the last frame of the result."""
 
 Levels = NDArray[np.float64]
 
 
-def word_span(samples: Samples, sample_rate_hz: int, longest_s: float = 1.2) -> tuple[int, int]:
+def word_span(samples: Samples, sample_rate_hz: int, longest_s: float = 1.0) -> tuple[int, int]:
     """Find the one word of a recording among silence, noise and clicks.
 
     Args:
@@ -66,12 +66,13 @@ def _levels_db(samples: Samples, sample_rate_hz: int) -> Levels:
     frame = round(FRAME_SECONDS * sample_rate_hz)
     whole = samples[: len(samples) // frame * frame].astype(np.float64).reshape(-1, frame)
     power = whole.var(axis=1)  # not the mean square: a constant offset is not sound
+    if not power.any():
+        return np.zeros(0)
     reach = round(VOWEL_SECONDS / FRAME_SECONDS) // 2
     around = np.lib.stride_tricks.sliding_window_view(np.pad(power, reach), 2 * reach + 1)
-    vowel = np.median(around, axis=1).max(initial=0) or power.max(initial=0)
-    if vowel == 0:
-        return np.zeros(0)
-    return 10 * np.log10(np.maximum(power / vowel, 1e-12))
+    vowel = np.median(around, axis=1).max() or power.max()
+    level_db: Levels = 10 * np.log10(np.maximum(power / vowel, 1e-12))
+    return level_db
 
 
 def _largest_run(level_db: Levels, range_db: float) -> tuple[int, int]:
