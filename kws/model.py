@@ -1,0 +1,182 @@
+"""A wake-word network in ONNX Runtime: one session per model, one set of state buffers per audio stream.
+
+The graph keeps no state. Each causal convolution reads its past from an input ``s_<name>`` and hands back its
+whole buffer, past and new frames, as ``c_<name>``; the next step's ``s_<name>`` is bound, by raw pointer, to
+the tail of that buffer. Two sets of buffers take turns, since a node may not read what it writes. So nothing
+is copied between steps and a step costs one call.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+# Before the import: from version 1.29 on, onnxruntime otherwise reports usage over the network.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from kws.errors import ModelError
+from kws.features import Frames, LogMel, Samples
+from kws.manifest import MODEL_FILE, Manifest, find_model, read_manifest
+
+Posteriors = NDArray[np.float32]
+
+
+def load_model(name_or_path: str | Path = "default") -> "Model":
+    """Load an installed model by name, or a model folder by path.
+
+    Raises:
+        ModelError: no such model, a damaged one, or one made for another version.
+        ConfigError: its manifest cannot be understood.
+    """
+    return Model(find_model(name_or_path))
+
+
+class Model:
+    """A verified model folder, ready to open any number of streams."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifest = read_manifest(folder)
+        self._session = _open_session(folder / MODEL_FILE)
+        _check_shapes(self._session, self.manifest, folder)
+
+    @property
+    def keywords(self) -> tuple[str, ...]:
+        """The phrases that the model hears, in the order of the score columns."""
+        return self.manifest.keywords
+
+    def stream(self) -> "Stream":
+        """Open a new stream; streams of one model are independent of each other."""
+        return Stream(self._session, self.manifest)
+
+
+class Stream:
+    """One stream of audio: samples in, posteriors out, all context carried inside.
+
+    The same samples give the same bits however they are cut into calls of `feed`.
+    """
+
+    def __init__(self, session: Any, manifest: Manifest) -> None:
+        self.features = LogMel(manifest.features, block_frames=manifest.model.frames_per_step)
+        self.network = Network(session, manifest)
+        self._none = np.zeros((0, len(manifest.keywords)), np.float32)
+
+    def feed(self, samples: Samples) -> Posteriors:
+        """Add int16 or float32 (-1..1) mono samples, any number; return the new posteriors, (steps, keywords).
+
+        Raises:
+            AudioError: more than one channel, another type, or samples that are not finite.
+        """
+        posteriors = [self.network.step(frames).copy() for frames in self.features.blocks(samples)]
+        return np.concatenate(posteriors) if posteriors else self._none
+
+    def flush(self) -> Posteriors:
+        """Posteriors of the samples still waiting for a full step, silence taken as the rest; then reset."""
+        frames = self.features.flush()
+        posteriors = self.network.step(frames).copy() if len(frames) else self._none
+        self.network.reset()
+        return posteriors
+
+    def reset(self) -> None:
+        """Forget all context: the next sample is the first of a new stream."""
+        self.features.reset()
+        self.network.reset()
+
+
+class Network:
+    """The network's state for one stream; `step` is one model call."""
+
+    def __init__(self, session: Any, manifest: Manifest) -> None:
+        model = manifest.model
+        shapes = _shapes(session)
+        self._zero_points = {f"c_{state.name}": state.zero_point for state in model.states}
+        self._buffers = [{c: np.empty(shapes[c], np.uint8) for c in self._zero_points} for _ in range(2)]
+        self._input = np.zeros(shapes["x"], np.uint8)
+        self._logits = np.zeros(shapes["logits"], np.uint8)
+        self._run = session.run_with_iobinding
+        self._bindings = [
+            self._bind(session, shapes, past, present)
+            for past, present in (self._buffers, self._buffers[::-1])
+        ]
+        self._scale = np.float32(model.input.scale)
+        self._zero_point = np.float32(model.input.zero_point)
+        self._codes = np.zeros(self._input.shape[2:], np.float32)
+        self._posteriors = np.zeros(self._logits.shape[2:], np.float32)
+        logits = model.output.scale * (np.arange(256) - model.output.zero_point)
+        self._sigmoid = (1 / (1 + np.exp(-logits))).astype(np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Back to the state after endless silence before the network: every past value is real zero."""
+        for buffers in self._buffers:
+            for name, buffer in buffers.items():
+                buffer.fill(self._zero_points[name])
+        self._turn = 0
+
+    def step(self, frames: Frames) -> Posteriors:
+        """Posteriors (steps, keywords) of the next (frames_per_step, n_mels) frames; valid until the next step."""
+        codes = self._codes
+        np.divide(frames, self._scale, out=codes)
+        np.rint(codes, out=codes)
+        np.add(codes, self._zero_point, out=codes)
+        np.maximum(codes, 0, out=codes)
+        np.minimum(codes, 255, out=codes)
+        self._input[0, 0] = codes
+        self._run(self._bindings[self._turn])
+        self._turn ^= 1
+        return np.take(self._sigmoid, self._logits[0, 0], out=self._posteriors, mode="clip")
+
+    def _bind(self, session: Any, shapes: dict[str, list[int]], past: Any, present: Any) -> Any:
+        binding = session.io_binding()
+        binding.bind_input("x", "cpu", 0, np.uint8, shapes["x"], self._input.ctypes.data)
+        binding.bind_output("logits", "cpu", 0, np.uint8, shapes["logits"], self._logits.ctypes.data)
+        for name, buffer in past.items():
+            state = "s_" + name.removeprefix("c_")
+            tail = buffer.nbytes - int(np.prod(shapes[state]))
+            binding.bind_input(state, "cpu", 0, np.uint8, shapes[state], buffer.ctypes.data + tail)
+        for name, buffer in present.items():
+            binding.bind_output(name, "cpu", 0, np.uint8, shapes[name], buffer.ctypes.data)
+        return binding
+
+
+def _open_session(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    # One thread: a pool that waits for work by spinning costs eighty times as much CPU as the network.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3  # errors; they arrive as exceptions
+    try:
+        return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime's own exceptions share no narrower base class
+        reason = " ".join(str(error).split())
+        raise ModelError(
+            f"onnxruntime {onnxruntime.__version__} cannot load {path} ({reason}); upgrade onnxruntime"
+        ) from error
+
+
+def _shapes(session: Any) -> dict[str, list[int]]:
+    """Shape of each input and output; an empty one where the type is not uint8."""
+    ports = (*session.get_inputs(), *session.get_outputs())
+    return {port.name: port.shape if port.type == "tensor(uint8)" else [] for port in ports}
+
+
+def _check_shapes(session: Any, manifest: Manifest, folder: Path) -> None:
+    """Compare the graph's inputs and outputs with the manifest: raw pointers forgive nothing."""
+    model, actual = manifest.model, _shapes(session)
+    expected = {
+        "x": [1, 1, model.frames_per_step, manifest.features.n_mels],
+        "logits": [1, 1, model.frames_per_step // model.frames_per_score, len(manifest.keywords)],
+    }
+    for state in model.states:
+        expected[f"s_{state.name}"] = [1, 1, state.frames, state.channels]
+        # How many new frames a buffer holds depends on the strides before it; one at least.
+        frames = max(state.frames + 1, *actual.get(f"c_{state.name}", [])[2:3], 0)
+        expected[f"c_{state.name}"] = [1, 1, frames, state.channels]
+    wrong = sorted(name for name in expected | actual if expected.get(name) != actual.get(name))
+    if wrong:
+        raise ModelError(
+            f"{folder / MODEL_FILE} and its manifest disagree on {', '.join(wrong)}; export the model again"
+        )
