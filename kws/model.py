@@ -65,12 +65,14 @@ class Stream:
         self._none = np.zeros((0, len(manifest.keywords)), np.float32)
 
     def feed(self, samples: Samples) -> Posteriors:
-        """Add int16 or float32 (-1..1) mono samples, any number; return the new posteriors, (steps, keywords).
+        """Add int16 or float32 (-1..1) mono samples, any number; return (steps, keywords) posteriors.
 
         Raises:
             AudioError: more than one channel, another type, or samples that are not finite.
         """
         posteriors = [self.network.step(frames).copy() for frames in self.features.blocks(samples)]
+        if len(posteriors) == 1:  # the usual case: one block from the microphone is one step
+            return posteriors[0]
         return np.concatenate(posteriors) if posteriors else self._none
 
     def flush(self) -> Posteriors:
@@ -103,8 +105,9 @@ class Network:
         ]
         self._scale = np.float32(model.input.scale)
         self._zero_point = np.float32(model.input.zero_point)
-        self._codes = np.zeros(self._input.shape[2:], np.float32)
-        self._posteriors = np.zeros(self._logits.shape[2:], np.float32)
+        self._codes_in, self._codes_out = self._input[0, 0], self._logits[0, 0]
+        self._codes = np.zeros(self._codes_in.shape, np.float32)
+        self._posteriors = np.zeros(self._codes_out.shape, np.float32)
         logits = model.output.scale * (np.arange(256) - model.output.zero_point)
         self._sigmoid = (1 / (1 + np.exp(-logits))).astype(np.float32)
         self.reset()
@@ -117,17 +120,18 @@ class Network:
         self._turn = 0
 
     def step(self, frames: Frames) -> Posteriors:
-        """Posteriors (steps, keywords) of the next (frames_per_step, n_mels) frames; valid until the next step."""
+        """Posteriors (steps, keywords) of the next frames (frames_per_step, n_mels).
+
+        The result is overwritten by the next step.
+        """
         codes = self._codes
         np.divide(frames, self._scale, out=codes)
         np.rint(codes, out=codes)
         np.add(codes, self._zero_point, out=codes)
-        np.maximum(codes, 0, out=codes)
-        np.minimum(codes, 255, out=codes)
-        self._input[0, 0] = codes
+        np.minimum(codes, 255, out=self._codes_in, casting="unsafe")  # never below 0, as features are not
         self._run(self._bindings[self._turn])
         self._turn ^= 1
-        return np.take(self._sigmoid, self._logits[0, 0], out=self._posteriors, mode="clip")
+        return np.take(self._sigmoid, self._codes_out, out=self._posteriors, mode="clip")
 
     def _bind(self, session: Any, shapes: dict[str, list[int]], past: Any, present: Any) -> Any:
         binding = session.io_binding()
