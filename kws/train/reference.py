@@ -3,11 +3,11 @@
 Activations are uint8 with one scale and zero point per tensor, weights int8 with one scale per output channel
 and |w| <= 64, biases int32 at in_scale * weight_scale. ReLU is the clamp at a zero point of 0.
 
-A convolution requantises in float32, in one fixed order, and ONNX Runtime does the same everywhere. A residual
-addition is another matter: x86 chains fused multiply-adds, NEON uses 22-bit fixed point and rounds halves
-away from zero, so that near a half the same model gives another code on another processor. Hence the scales
-of an addition are moved, by about one part in 60 000, to where all of them are exact and no sum is a half
-(`exact_residual`).
+A convolution requantises in float32, in one fixed order, and ONNX Runtime does the same everywhere. A
+residual addition is another matter: x86 chains fused multiply-adds, NEON uses 22-bit fixed point and rounds
+halves away from zero, so that near a half the same model gives another code on another processor. Hence the
+scales of an addition are moved, by about one part in 60 000, to where all of them are exact and no sum is a
+half (`exact_residual`).
 """
 
 import itertools
@@ -29,8 +29,6 @@ INPUT_ZERO = 0
 """Digital silence is 0 bel."""
 MAX_WEIGHT = 64
 """AVX2 adds pairs of uint8 * int8 products in saturating int16: 255 * 64 * 2 still fits."""
-EXACT_ACCUMULATOR = 2**24
-"""Sums below this convert to float32 without rounding."""
 RATIO_BITS = 16
 """Significant bits of an addition's scale ratios: times an 8-bit code they still fit a float32."""
 
