@@ -49,7 +49,7 @@ def threshold_at(ambient_peaks: ArrayLike, hours: float, fa_per_hour: float) -> 
         fa_per_hour: Allowed false accepts per hour.
 
     Returns:
-        A float32 value: just above the first peak that must not pass, or `PEAK_FLOOR` when all may. It exceeds
+        A float32 value: just above the first peak that must not pass, or `PEAK_FLOOR` if all may. It exceeds
         1 when a peak of exactly 1 must not pass.
     """
     scores = np.sort(np.asarray(ambient_peaks, np.float32))[::-1]
@@ -101,8 +101,7 @@ def speaker_rates(
     rejected = np.asarray(scores, np.float32) < np.float32(threshold)
     names, speaker = np.unique(np.asarray(speakers), return_inverse=True)
     share = balanced_weights(speakers, recordings) * len(names)
-    rates: Floats = np.bincount(speaker, weights=share * rejected, minlength=len(names))
-    return rates
+    return np.bincount(speaker, weights=share * rejected, minlength=len(names)).astype(np.float64)
 
 
 def bootstrap_means(rates: Floats, seed: int = 0) -> Floats:
