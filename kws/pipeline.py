@@ -27,7 +27,7 @@ class Pipeline:
         return self.detector.feed(self.stream.feed(samples))
 
     def flush(self) -> list[Detection]:
-        """What the last, unfinished step holds; the stream is then ready for other audio, the scores are kept."""
+        """What the last, unfinished step holds. Call `reset` before other audio."""
         return self.detector.feed(self.stream.flush())
 
     def reset(self) -> None:

@@ -1,0 +1,186 @@
+"""The command line: parse, import the one command that was chosen, and turn errors into a line and a code.
+
+Exit codes: 0 done, 1 to 7 as listed in `kws.errors` (2 is also argparse's), 130 interrupted by Ctrl-C,
+141 the reader of the output went away.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import kws
+from kws.errors import KwsError
+
+INTERRUPTED, BROKEN_PIPE = 130, 141
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; `arguments` default to the program's own. Returns the exit code."""
+    options = _parser().parse_args(arguments)
+    debug = options.debug or os.environ.get("KWS_DEBUG", "") not in ("", "0")
+    # Small matrices gain nothing from a second thread, and its stack and start-up would be paid for.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    try:
+        code: int = importlib.import_module(f"kws.commands.{options.command}").run(options)
+        sys.stdout.flush()  # here, where a broken pipe is handled
+        return code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or the final flush would complain
+        return BROKEN_PIPE
+    except KwsError as error:
+        return _report(str(error), error.exit_code, debug)
+    except OSError as error:  # full disk, no permission: the user's to solve, so no traceback
+        where = f"{error.filename}: " if error.filename else ""
+        return _report(f"{where}{error.strerror or error}; make room or choose another place", 1, debug)
+
+
+def _report(message: str, code: int, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
+    print(f"kws: {message}", file=sys.stderr)  # noqa: T201
+    return code
+
+
+class _Version(argparse.Action):
+    """Look the version up only when it is asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+        parser.exit(0, f"kws {kws.__version__}\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kws", description="Wake words: train them, quantise them, listen for them.", allow_abbrev=False
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    parser.add_argument(
+        "--debug", action="store_true", help="show a traceback with an error (or KWS_DEBUG=1)"
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def command(name: str, summary: str, fill: Callable[[argparse.ArgumentParser], None]) -> None:
+        sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+        fill(sub)
+
+    command("listen", "Listen to a microphone, a file or standard input.", _listen)
+    command("detect", "Score audio files at full speed.", _detect)
+    command("devices", "List the microphones.", lambda _: None)
+    command("models", "List the installed models and what they measured.", lambda _: None)
+    command("evaluate", "Measure false rejects and false accepts on a corpus.", _evaluate)
+    command("bench", "Measure speed and memory on this machine.", _bench)
+    command("train", "Train a network, then fine-tune it to 8-bit integers.", _train)
+    command("export", "Turn a training run into a model folder.", _export)
+    command("corpus", "Check a corpus, or import one.", _corpus)
+    return parser
+
+
+def _model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", default="default", metavar="NAME|PATH", help="default: %(default)s")
+
+
+def _jobs(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes; default: 1")
+
+
+def _listen(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    parser.add_argument(
+        "--source",
+        metavar="mic|FILE|-",
+        help="mic, an audio file, or - for raw 16 kHz 16-bit mono on standard input; "
+        "default: mic, and a bundled recording where there is none",
+    )
+    parser.add_argument(
+        "--device", metavar="D", help="microphone: its number or part of its name in `kws devices`"
+    )
+    parser.add_argument("--json", action="store_true", help="print one JSON object per detection")
+    parser.add_argument("--realtime", action="store_true", help="play a file at the speed of a microphone")
+
+
+def _detect(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    _jobs(parser)
+    parser.add_argument(
+        "--json", action="store_true", help="print one JSON object per file, with score peaks"
+    )
+    parser.add_argument("--list", metavar="FILES.txt", help="read the file names from here, one a line")
+    parser.add_argument("files", nargs="*", metavar="FILE", help="audio: WAV, FLAC, Ogg, Opus, MP3")
+
+
+def _evaluate(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    _jobs(parser)
+    parser.add_argument(
+        "--data", type=Path, required=True, metavar="DIR", help="corpus: a folder with a manifest.csv"
+    )
+    parser.add_argument("--split", default="dev", help="which part of it; default: %(default)s")
+    parser.add_argument(
+        "--snr",
+        type=float,
+        nargs="+",
+        metavar="DB",
+        help="noise levels for the keywords; default: the config's",
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="write results.json, results.md and det.svg here"
+    )
+    parser.add_argument("--float", action="store_true", help="measure the float network too (needs torch)")
+    parser.add_argument(
+        "--update",
+        action="store_true",
+        help="write thresholds and figures into the model's manifest and card",
+    )
+
+
+def _bench(parser: argparse.ArgumentParser) -> None:
+    _model(parser)
+    parser.add_argument(
+        "--seconds", type=_positive, default=60, metavar="S", help="audio to process; default: %(default)s"
+    )
+    parser.add_argument("--json", action="store_true", help="print the results as JSON")
+
+
+def _train(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "config", type=Path, metavar="CONFIG", help="YAML file, e.g. configs/train/default.yaml"
+    )
+    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; default: runs/<name>")
+    parser.add_argument("--data", type=Path, metavar="DIR", help="corpus; default: the config's")
+    parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
+    parser.add_argument("--dry-run", action="store_true", help="read everything, train nothing")
+
+
+def _export(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "run", type=Path, metavar="CHECKPOINT", help="run folder of `kws train`, or a checkpoint in it"
+    )
+    parser.add_argument("--name", help="name of the model; default: the config's")
+    parser.add_argument(
+        "--models", default=Path("models"), metavar="DIR", help="where to put it; default: %(default)s"
+    )
+
+
+def _corpus(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    check = actions.add_parser("check", help="look for leaks between splits, missing files and empty classes")
+    check.add_argument("folder", type=Path, metavar="DIR")
+    imports = actions.add_parser("import", help="write a corpus in the format that `kws train` reads")
+    imports.add_argument("layout", choices=("speech-commands", "wake-word-benchmark", "folders"))
+    imports.add_argument("source", type=Path, metavar="SRC")
+    imports.add_argument("destination", type=Path, metavar="DEST")
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return value

@@ -1,0 +1,114 @@
+"""`kws detect`: score audio files at full speed, in any number of processes."""
+
+import argparse
+import json
+import multiprocessing
+import signal
+import sys
+from collections.abc import Generator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+from kws.audio import file_blocks
+from kws.detector import PEAK_DISTANCE_SECONDS, peaks
+from kws.errors import AudioError, ConfigError
+from kws.manifest import Manifest
+from kws.model import load_model
+from kws.pipeline import Pipeline, score_recording
+
+_BLOCK_MS = 1000  # any size gives the same scores; a second keeps the memory small and the overhead low
+_FILES_PER_TASK = 16
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print one result per file, in the order given; a bad file is reported and the rest goes on."""
+    files = [*options.files, *_read_list(options.list)]
+    if not files:
+        raise ConfigError("no files to score; name some, or use --list FILES.txt")
+    show = _show_json if options.json else _show_text
+    failed = False
+    with closing(_score_all(options.model, files, options.jobs)) as results:
+        for result in results:
+            failed |= "error" in result
+            show(result)
+    return AudioError.exit_code if failed else 0
+
+
+def _read_list(path: str | None) -> list[str]:
+    if path is None:
+        return []
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the list {path} ({error}); write one file name a line") from error
+    return [line.strip() for line in lines if line.strip()]
+
+
+def _score_all(model: str, files: list[str], jobs: int) -> Generator[dict[str, Any], None, None]:
+    _pipeline(model)  # a model that cannot be loaded is one error, here, not one per process
+    if jobs == 1:
+        yield from map(partial(_score, model), files)
+        return
+    # Fresh processes: a fork of one that holds an ONNX Runtime session may hang. Ctrl-C is the parent's.
+    executor = ProcessPoolExecutor(
+        min(jobs, len(files)),
+        multiprocessing.get_context("spawn"),
+        initializer=signal.signal,
+        initargs=(signal.SIGINT, signal.SIG_IGN),
+    )
+    chunk = max(1, min(_FILES_PER_TASK, len(files) // jobs))
+    try:
+        yield from executor.map(partial(_score, model), files, chunksize=chunk)
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+@cache
+def _pipeline(model: str) -> tuple[Manifest, Pipeline]:
+    """Loaded once per process."""
+    loaded = load_model(model)
+    return loaded.manifest, Pipeline(loaded)
+
+
+def _score(model: str, file: str) -> dict[str, Any]:
+    """The fields that `--json` prints: detections and score peaks, or the error."""
+    manifest, pipeline = _pipeline(model)
+    rate_hz, keywords = manifest.features.sample_rate_hz, manifest.keywords
+    try:
+        scores, detections, samples = score_recording(pipeline, file_blocks(Path(file), rate_hz, _BLOCK_MS))
+    except AudioError as error:
+        return {"file": file, "error": str(error)}
+    columns = peaks(scores, min_distance_rows=manifest.score_rows(PEAK_DISTANCE_SECONDS))
+    highest = scores.max(axis=0, initial=0.0).tolist()
+    return {
+        "file": file,
+        "seconds": round(samples / rate_hz, 4),
+        "model": manifest.name,
+        "detections": [
+            {"keyword": d.keyword, "time_s": round(d.time_s, 4), "score": round(d.score, 6)}
+            for d in detections
+        ],
+        "max": {k: round(score, 6) for k, score in zip(keywords, highest, strict=True)},
+        "peaks": {
+            k: [[round(manifest.score_time_s(row), 4), round(score, 6)] for row, score in column]
+            for k, column in zip(keywords, columns, strict=True)
+        },
+    }
+
+
+def _show_json(result: dict[str, Any]) -> None:
+    print(json.dumps(result, ensure_ascii=False))
+
+
+def _show_text(result: dict[str, Any]) -> None:
+    if "error" in result:
+        print(f"kws: {result['error']}", file=sys.stderr)
+        return
+    heard = [f"{d['keyword']} at {d['time_s']:.2f} s ({d['score']:.2f})" for d in result["detections"]]
+    if not heard:
+        keyword, score = max(result["max"].items(), key=lambda item: item[1])
+        heard = [f"nothing (at most {keyword} {score:.2f})"]
+    print(f"{result['file']}: {', '.join(heard)}")
