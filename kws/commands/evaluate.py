@@ -1,0 +1,127 @@
+"""`kws evaluate`: false rejects and false accepts of a model on a corpus, float beside INT8 if wanted."""
+
+import argparse
+import dataclasses
+import datetime
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+import kws
+from kws import config
+from kws.errors import MissingExtra, ModelError
+from kws.evaluate.card import SHIPPED, update_model
+from kws.evaluate.playlist import Audio, EvaluationSettings, make_playlist
+from kws.evaluate.plot import plot_trade_off
+from kws.evaluate.report import Plain, commit, headline_condition, summarise, trade_off_curves
+from kws.evaluate.stream import Listener, int8_listener, play
+from kws.evaluate.tables import full_report, provenance, short_table
+from kws.features import LogMel
+from kws.manifest import Manifest, find_model, read_manifest
+from kws.model import Posteriors
+
+FLOAT_FILE = "float.safetensors"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Play the corpus to each network, then print, write and update what was asked for."""
+    folder = find_model(options.model)
+    manifest = read_manifest(folder)
+    settings = _settings(options)
+    playlist = make_playlist(Path(options.data), manifest.keywords, settings)
+    networks: dict[str, Callable[[], Listener]] = {SHIPPED: partial(int8_listener, str(folder))}
+    if options.float:
+        networks["float"] = partial(float_listener, folder)
+    summaries, curves = {}, {}
+    for name, open_listener in networks.items():
+        record = play(playlist, open_listener, manifest, settings, options.jobs)
+        summaries[name] = summarise(record, manifest.keywords, settings)
+        curves[name] = trade_off_curves(record, manifest.keywords, settings)
+    report = _report(manifest, settings, summaries)
+    if options.out:
+        out = Path(options.out)
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+        (out / "results.md").write_text(full_report(report), encoding="utf-8")
+        title = f"{manifest.name}, {headline_condition(settings)}, {settings.split} split"
+        plot_trade_off(curves, out / "det.svg", title)
+    if options.update:
+        update_model(folder, report)
+    print(json.dumps(report) if options.json else f"{short_table(report)}\n\n{provenance(report)}")
+    return 0
+
+
+def float_listener(folder: Path) -> Listener:
+    """The float network in a model folder, on the same frames as its INT8 twin.
+
+    Raises:
+        MissingExtra: torch is not installed.
+        ModelError: the folder holds no float checkpoint.
+    """
+    try:
+        import torch  # noqa: PLC0415 (an extra, and seconds)
+        from safetensors.torch import load_file  # noqa: PLC0415
+
+        from kws.train.net import KeywordNet, NetworkSettings  # noqa: PLC0415
+    except ImportError as error:
+        raise MissingExtra("torch", "train") from error
+    path = folder / FLOAT_FILE
+    if not path.is_file():
+        raise ModelError(f"{folder} has no {FLOAT_FILE}; run `kws export` again, or leave --float out")
+    torch.set_num_threads(1)
+    manifest, weights = read_manifest(folder), load_file(path)
+    channels, _, stem_kernel = weights["stem.conv.weight"].shape
+    kernel = weights["blocks.0.conv.weight"].shape[2]
+    net = KeywordNet(
+        NetworkSettings(
+            channels=channels,
+            kernel=kernel,
+            # The first state belongs to the stem; each block carries (kernel - 1) * dilation frames.
+            dilations=tuple(state.frames // (kernel - 1) for state in manifest.model.states[1:]),
+            stem_kernel=stem_kernel,
+            stride=manifest.model.frames_per_score,
+        ),
+        manifest.features.n_mels,
+        len(manifest.keywords),
+    )
+    net.load_state_dict(weights)
+    net.eval()
+    features = LogMel(manifest.features, manifest.model.frames_per_step)
+
+    def listen(samples: Audio) -> Posteriors:
+        frames = np.concatenate((features.feed(samples), features.flush()))
+        with torch.inference_mode():
+            logits = net(torch.from_numpy(frames.T[None]))[0].T  # (steps, K)
+        posteriors: Posteriors = torch.sigmoid(logits).contiguous().numpy()
+        return posteriors
+
+    return listen
+
+
+def _settings(options: argparse.Namespace) -> EvaluationSettings:
+    """The scoring rules: the defaults or a file, with what the command line says on top."""
+    settings = (
+        config.load(Path(options.config), EvaluationSettings) if options.config else EvaluationSettings()
+    )
+    changes = {"split": options.split, "snr_db": None if options.snr is None else tuple(options.snr)}
+    return dataclasses.replace(settings, **{k: v for k, v in changes.items() if v is not None})
+
+
+def _report(manifest: Manifest, settings: EvaluationSettings, summaries: dict[str, Plain]) -> Plain:
+    return {
+        "model": {
+            "name": manifest.name,
+            "sha256": manifest.model.sha256,
+            "parameters": manifest.model.parameters,
+            "bytes": manifest.model.bytes,
+        },
+        "kws": kws.__version__,
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
+        "split": settings.split,
+        "settings": config.dump(settings),
+        "networks": summaries,
+    }

@@ -1,0 +1,132 @@
+"""What a model is told about itself: thresholds in its manifest, CARD.md, and the results in a README."""
+
+import dataclasses
+from pathlib import Path
+
+from kws import config
+from kws.errors import ModelError
+from kws.evaluate.report import Plain, level_name
+from kws.evaluate.tables import DEFINITIONS, provenance, short_table
+from kws.manifest import MANIFEST_FILE, Manifest, OperatingPoint, read_manifest, write_manifest
+
+CARD_FILE = "CARD.md"
+SHIPPED = "int8"
+"""The network of a report that the model folder holds."""
+MARKERS = ("<!-- results -->", "<!-- /results -->")
+"""A README's results stand between these lines."""
+
+_CARD = """\
+# {name}
+
+Hears {keywords}, alone or after "hey".
+
+{parameters} parameters in {kilobytes:.0f} kB of 8-bit integers; for each keyword one score every {hop_ms:.0f} ms
+from the last {memory_s:.2f} s of 16 kHz mono audio.
+
+Licence of the weights: {licence}. Use: `kws listen --model {name}`, or `kws.load_model("{name}")`.
+
+## How well
+
+{figures}
+
+## What it was trained on
+
+{sources}
+
+Commit {commit}, configuration sha256 {config_sha256:.12}, seed {seed}.
+
+## Limits
+
+Figures come from the development split that also chose the checkpoint and the thresholds, so expect somewhat
+worse on other people and in other rooms. Words that sound alike can fire it; a television can. It is no
+security feature: it does not know who speaks.
+"""
+
+_NOT_MEASURED = "Not measured yet. Run: `kws evaluate --model {name} --data CORPUS --update`"
+
+
+def render_card(manifest: Manifest, report: Plain | None = None) -> str:
+    """The model card in Markdown; without a report it says that nothing was measured."""
+    figures = results(report) if report else _NOT_MEASURED.format(name=manifest.name)
+    names = [f'"{keyword}"' for keyword in manifest.keywords]
+    sources = [
+        f"- {s.name}: {s.clips} clips, {s.hours:.2f} h, {s.licence}" for s in manifest.training.sources
+    ]
+    features, training = manifest.features, manifest.training
+    return _CARD.format(
+        name=manifest.name,
+        keywords=" and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names),
+        parameters=manifest.model.parameters,
+        kilobytes=manifest.model.bytes / 1000,
+        hop_ms=1000 * manifest.score_hop_samples / features.sample_rate_hz,
+        memory_s=manifest.model.receptive_field_frames * features.hop_ms / 1000,
+        licence=manifest.licence,
+        figures=figures,
+        sources="\n".join(sources),
+        commit=training.commit,
+        config_sha256=training.config_sha256,
+        seed=training.seed,
+    )
+
+
+def results(report: Plain) -> str:
+    """Definitions, short table and provenance: the part that card and README share."""
+    return f"{DEFINITIONS}\n{short_table(report)}\n\n{provenance(report)}"
+
+
+def update_model(folder: Path, report: Plain) -> None:
+    """Write calibrated thresholds, curves and a summary into the model's manifest, and its card.
+
+    A README beside the folder of models gets the results too, where it has the markers.
+    """
+    manifest = calibrated(read_manifest(folder), report)
+    write_manifest(manifest, folder / MANIFEST_FILE)
+    _write(folder / CARD_FILE, render_card(manifest, report))
+    readme = folder.resolve().parent.parent / "README.md"
+    if readme.is_file() and MARKERS[0] in (text := readme.read_text(encoding="utf-8")):
+        _write(readme, between_markers(text, results(report)))
+
+
+def calibrated(manifest: Manifest, report: Plain) -> Manifest:
+    """The manifest with what the report measured; nothing else is changed."""
+    summary, level = report["networks"][SHIPPED], level_name(report["settings"]["calibrated_at"])
+    figures = {keyword: summary["keywords"][keyword] for keyword in manifest.keywords}
+    thresholds = {k: figures[k]["operating_points"][level]["threshold"] for k in manifest.keywords}
+    return dataclasses.replace(
+        manifest,
+        detector=dataclasses.replace(manifest.detector, thresholds=thresholds),
+        operating_curve={
+            k: tuple(config.parse(point, OperatingPoint) for point in figures[k]["curve"])
+            for k in manifest.keywords
+        },
+        evaluation={
+            "date": report["date"],
+            "commit": report["commit"],
+            "split": report["split"],
+            "ambient_hours": summary["ambient"]["hours"],
+            "calibrated_at_fa_per_hour": report["settings"]["calibrated_at"],
+            "false_reject_rate": {
+                network: {
+                    condition: {asked: round(at["rate"], 4) for asked, at in points.items()}
+                    for condition, points in measured["mean"].get("real", {}).items()
+                }
+                for network, measured in report["networks"].items()
+            },
+        },
+    )
+
+
+def between_markers(text: str, content: str) -> str:
+    """Replace what stands between the markers; ModelError when the second one is missing."""
+    before, _, rest = text.partition(MARKERS[0])
+    _, closing, after = rest.partition(MARKERS[1])
+    if not closing:
+        raise ModelError(f"the README has {MARKERS[0]} but no {MARKERS[1]} after it; add that line")
+    return f"{before}{MARKERS[0]}\n{content}\n{closing}{after}"
+
+
+def _write(path: Path, text: str) -> None:
+    """The file appears complete or not at all."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

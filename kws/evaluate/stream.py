@@ -1,0 +1,281 @@
+"""Plays recordings through the real streaming pipeline and notes what it heard.
+
+A positive is played alone, with faint noise or real noise around it; ambient audio is played as it is. Only
+the peaks of the smoothed score are kept, so that any threshold can be judged afterwards.
+"""
+
+import sys
+import zlib
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import get_context
+
+import numpy as np
+
+from kws.corpus import Clip, keyword_of
+from kws.detector import PEAK_DISTANCE_SECONDS, Scores, peaks, smooth
+from kws.errors import AudioError
+from kws.evaluate.playlist import Audio, EvaluationSettings, Mixer, Playlist, find_word, read_float
+from kws.manifest import Manifest
+from kws.model import Posteriors, load_model
+
+CLEAN = "clean"
+"""Name of the condition without added noise; the others are called "10 dB" and so on."""
+
+Listener = Callable[[Audio], Posteriors]
+"""Hears one whole stream from silence on: samples (n,) -> posteriors (steps, keywords)."""
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One spoken keyword, played once."""
+
+    clip: Clip
+    keyword: str
+    condition: str
+    score: float
+    """Highest peak in the hit window; 0 without one."""
+    window: Scores
+    """The keyword's smoothed scores in the hit window, (rows,)."""
+    window_start_s: float
+    """Time of the first of them, relative to the end of the word."""
+    row_seconds: float
+    """Time between two of them."""
+
+    @property
+    def speaker(self) -> str:
+        """Who speaks; a recording of an unknown speaker is a speaker of its own."""
+        return f"{self.clip.source}/{self.clip.speaker or self.recording}"
+
+    @property
+    def recording(self) -> str:
+        """Copies of one recording share this name."""
+        return f"{self.clip.source}/{self.clip.recording or self.clip.path.name}"
+
+    def latency_s(self, threshold: float) -> float | None:
+        """From the end of the word to the detection, negative when that came before it; None if missed."""
+        if self.score < np.float32(threshold):
+            return None
+        first = int(np.argmax(self.window >= np.float32(threshold)))
+        return self.window_start_s + first * self.row_seconds
+
+
+@dataclass(frozen=True)
+class AmbientPeak:
+    """A moment of ambient audio at which a keyword's score was a local maximum."""
+
+    clip: Clip
+    keyword: str
+    time_s: float
+    """Since the start of that clip."""
+    score: float
+
+
+@dataclass(frozen=True)
+class Phrase:
+    """A word or phrase that is no keyword, played once."""
+
+    clip: Clip
+    scores: dict[str, float]
+    """Highest smoothed score of each keyword."""
+
+
+@dataclass
+class Record:
+    """Everything one model heard."""
+
+    trials: list[Trial] = field(default_factory=list)
+    phrases: list[Phrase] = field(default_factory=list)
+    peaks: list[AmbientPeak] = field(default_factory=list)
+    ambient_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Audio played, by kind."""
+    unreadable: list[str] = field(default_factory=list)
+    """What was wrong with each clip that could not be played."""
+
+    def add(self, other: "Record") -> None:
+        """Append what another player heard."""
+        self.trials += other.trials
+        self.phrases += other.phrases
+        self.peaks += other.peaks
+        self.unreadable += other.unreadable
+        for kind, seconds in other.ambient_seconds.items():
+            self.ambient_seconds[kind] += seconds
+
+
+class Player:
+    """Plays clips to one listener and notes its peaks."""
+
+    def __init__(self, listen: Listener, manifest: Manifest, mixer: Mixer) -> None:
+        self._listen, self._manifest, self._mixer = listen, manifest, mixer
+        self._settings = mixer.settings
+        self._rate_hz = manifest.features.sample_rate_hz
+        self._hop_s = manifest.score_hop_samples / self._rate_hz
+
+    def positive(self, clip: Clip) -> Record:
+        """Play a clip that holds a keyword, in every condition."""
+        samples = read_float(clip.path, self._rate_hz)
+        word = find_word(clip, samples, self._rate_hz)
+        conditions: list[tuple[str, float | None, int]] = [(CLEAN, None, 0)]
+        for snr_db in self._settings.snr_db:
+            conditions += [(f"{snr_db:g} dB", snr_db, mix) for mix in range(self._settings.mixes)]
+        # The name seeds the noise, so that each clip keeps its noise when others come or go.
+        seed = zlib.crc32(f"{clip.source}/{clip.path.name}".encode())
+        return Record(
+            trials=[
+                self._trial(clip, name, self._mixer.track(samples, word, snr_db, seed + mix), word)
+                for name, snr_db, mix in conditions
+            ]
+        )
+
+    def phrase(self, clip: Clip) -> Record:
+        """Play a word or phrase that is no keyword."""
+        samples = read_float(clip.path, self._rate_hz)
+        highest = self._scores(self._mixer.track(samples, (0, len(samples)), None, 0)).max(axis=0)
+        return Record(
+            phrases=[Phrase(clip, dict(zip(self._manifest.keywords, highest.tolist(), strict=True)))]
+        )
+
+    def ambient(self, clips: list[Clip]) -> Record:
+        """Play clips without a keyword as one stream."""
+        record = Record()
+        starts_s, parts, end_s = [], [], 0.0
+        for clip in clips:
+            try:
+                parts.append(read_float(clip.path, self._rate_hz))
+            except AudioError as error:
+                record.unreadable.append(str(error))
+                parts.append(np.zeros(0, np.float32))
+            starts_s.append(end_s)
+            seconds = len(parts[-1]) / self._rate_hz
+            end_s += seconds
+            record.ambient_seconds[clip.kind] += seconds
+        for keyword, found in self._peaks(self._scores(np.concatenate(parts))).items():
+            for time_s, score in found:
+                place = max(0, int(np.searchsorted(starts_s, time_s)) - 1)
+                record.peaks.append(AmbientPeak(clips[place], keyword, time_s - starts_s[place], score))
+        return record
+
+    def _trial(self, clip: Clip, condition: str, track: Audio, word: tuple[int, int]) -> Trial:
+        keyword = keyword_of(clip.label, self._manifest.keywords)
+        assert keyword is not None  # noqa: S101 (the playlist holds only clips that say one)
+        scores = self._scores(track)
+        start_s, end_s = (self._settings.lead_in_seconds + sample / self._rate_hz for sample in word)
+        last_s = end_s + self._settings.hit_window_seconds
+        hits = [score for time_s, score in self._peaks(scores)[keyword] if start_s <= time_s <= last_s]
+        times_s = self._manifest.score_time_s(0) + np.arange(len(scores)) * self._hop_s
+        rows = np.flatnonzero((times_s >= start_s) & (times_s <= last_s))
+        return Trial(
+            clip=clip,
+            keyword=keyword,
+            condition=condition,
+            score=max(hits, default=0.0),
+            window=scores[rows, self._manifest.keywords.index(keyword)],
+            window_start_s=float(times_s[rows[0]] - end_s),
+            row_seconds=self._hop_s,
+        )
+
+    def _scores(self, samples: Audio) -> Scores:
+        return smooth(self._listen(samples), self._manifest.detector.smoothing_steps)
+
+    def _peaks(self, scores: Scores) -> dict[str, list[tuple[float, float]]]:
+        """Per keyword: (seconds since the start of the stream, score) of each peak."""
+        distance = self._manifest.score_rows(PEAK_DISTANCE_SECONDS)
+        columns = peaks(scores, min_distance_rows=distance)
+        return {
+            keyword: [(self._manifest.score_time_s(row), score) for row, score in column]
+            for keyword, column in zip(self._manifest.keywords, columns, strict=True)
+        }
+
+
+def int8_listener(model: str) -> Listener:
+    """The shipped pipeline: the INT8 model in a folder, streaming."""
+    stream = load_model(model).stream()
+
+    def listen(samples: Audio) -> Posteriors:
+        return np.concatenate((stream.feed(samples), stream.flush()))
+
+    return listen
+
+
+def play(
+    playlist: Playlist,
+    open_listener: Callable[[], Listener],
+    manifest: Manifest,
+    settings: EvaluationSettings,
+    jobs: int = 1,
+) -> Record:
+    """Play everything and note what one model heard.
+
+    Args:
+        playlist: What to play.
+        open_listener: Makes the listener; called once in each worker, so it must survive pickling.
+        manifest: Of the model that listens.
+        settings: The scoring rules.
+        jobs: Worker processes; 1 works in this process.
+    """
+    tasks: list[Task] = [
+        *(("ambient", stream) for stream in playlist.ambient),
+        *(("positive", [clip]) for clip in playlist.positives),
+        *(("phrase", [clip]) for clip in playlist.phrases),
+    ]
+    make_player = partial(_make_player, open_listener, manifest, playlist.noise, settings)
+    total = Record()
+    for done, record in enumerate(_map(tasks, make_player, jobs), start=1):
+        total.add(record)
+        _progress(done, len(tasks))
+    return total
+
+
+Task = tuple[str, list[Clip]]
+_player: Player | None = None
+"""Of this worker process."""
+
+
+def _make_player(
+    open_listener: Callable[[], Listener],
+    manifest: Manifest,
+    noise: list[Clip],
+    settings: EvaluationSettings,
+) -> Player:
+    return Player(open_listener(), manifest, Mixer(noise, manifest.features.sample_rate_hz, settings))
+
+
+def _map(tasks: list[Task], make_player: Callable[[], Player], jobs: int) -> Iterator[Record]:
+    if jobs == 1:
+        player = make_player()
+        yield from (_play_one(player, task) for task in tasks)
+        return
+    # Fresh processes: a copy of one that already runs an ONNX Runtime session may hang.
+    context = get_context("spawn")
+    with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(make_player,)) as pool:
+        yield from pool.map(_work, tasks, chunksize=4)
+
+
+def _start_worker(make_player: Callable[[], Player]) -> None:
+    global _player  # noqa: PLW0603 (the only state of a worker process)
+    _player = make_player()
+
+
+def _work(task: Task) -> Record:
+    assert _player is not None  # noqa: S101 (the pool's initializer ran before)
+    return _play_one(_player, task)
+
+
+def _play_one(player: Player, task: Task) -> Record:
+    kind, clips = task
+    if kind == "ambient":
+        return player.ambient(clips)
+    try:
+        return player.positive(clips[0]) if kind == "positive" else player.phrase(clips[0])
+    except AudioError as error:
+        return Record(unreadable=[str(error)])
+
+
+def _progress(done: int, total: int) -> None:
+    if sys.stderr.isatty():
+        end = "\n" if done == total else ""
+        sys.stderr.write(f"\rplayed {done} of {total}{end}")
+        sys.stderr.flush()
