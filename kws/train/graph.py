@@ -25,12 +25,14 @@ Tensor = tuple[str, str]
 CONTRIB = "com.microsoft"
 OPSET = 19
 IR_VERSION = 9
+FRAMES_PER_STEP = 8
+"""80 ms: longer steps cost less CPU per second of audio, shorter ones answer sooner."""
 
 
 def build(
     net: IntegerNet,
     *,
-    frames_per_step: int = 8,
+    frames_per_step: int = FRAMES_PER_STEP,
     form: Form = "qop",
     metadata: dict[str, str] | None = None,
 ) -> onnx.ModelProto:

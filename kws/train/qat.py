@@ -1,7 +1,7 @@
 """Quantisation-aware training: the network's twin whose every tensor already lies on its integer grid.
 
-Scales are learned (LSQ, arXiv 1902.08153) as logarithms, so that one learning rate suits them all and none can
-turn negative. Batch norm is folded before. `QuantNet.integers` reads off the integer network of
+Scales are learned (LSQ, arXiv 1902.08153) as logarithms, so that one learning rate suits them all and none
+can turn negative. Batch norm is folded before. `QuantNet.integers` reads off the integer network of
 `kws.train.reference`; both agree but for rounding ties.
 
 Run it in float32: the 8 mantissa bits of bfloat16 cannot hold 256 codes and a scale.
@@ -22,7 +22,6 @@ from kws.train.reference import (
     INPUT_SCALE,
     INPUT_ZERO,
     MAX_WEIGHT,
-    IntegerAdd,
     IntegerConv,
     IntegerNet,
     exact_residual,
@@ -33,7 +32,7 @@ SMALLEST_RANGE = 1e-3
 
 
 class _Round(torch.autograd.Function):
-    """Round x / scale to integers in low..high and scale back; straight-through, with LSQ's scale gradient."""
+    """Round x / scale to integers in low..high, scale back; straight-through, with LSQ's scale gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, scale: Tensor, low: float, high: float) -> Tensor:
@@ -132,7 +131,8 @@ class QuantConv(nn.Module):
 
     def forward(self, x: Tensor, in_scale: Tensor | float) -> Tensor:
         """Convolve (B, C_in, T), already on a grid of `in_scale`, with silence before it."""
-        weight, bias = self.weight_quant(self.weight), self.bias
+        weight: Tensor = self.weight_quant(self.weight)
+        bias: Tensor = self.bias
         if self.weight_quant.active:  # the bias is an integer too, in steps of the accumulator
             step = (self.weight_quant.scale.flatten() * in_scale).detach()
             bias = bias + (torch.round(bias / step) * step - bias).detach()
@@ -241,9 +241,8 @@ class QuantNet(nn.Module):
 
         The additions' scales are moved to exact ones here too, by about one part in 60 000.
         """
-        in_scale = float(np.float32(INPUT_SCALE))
         x_scale = float(self.stem.quant.scale)
-        stem = self.stem.integers(in_scale, INPUT_ZERO, x_scale)
+        stem = self.stem.integers(INPUT_SCALE, INPUT_ZERO, x_scale)
         blocks = []
         for module, quant in zip(self.blocks, self.adds, strict=True):
             block, out = cast(QuantConv, module), cast(FakeQuant, quant)

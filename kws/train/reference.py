@@ -20,11 +20,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import CheckFailed
+from kws.features import FRAME_STEP_BEL
 
 Codes = NDArray[np.uint8]
 
-INPUT_SCALE = 10 / 255
-"""Bel per step of the graph's input: frames of 0..10 bel fill the codes."""
+INPUT_SCALE = float(np.float32(FRAME_STEP_BEL))
+"""Bel per step of the graph's input."""
 INPUT_ZERO = 0
 """Digital silence is 0 bel."""
 MAX_WEIGHT = 64
