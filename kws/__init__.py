@@ -38,7 +38,11 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return import_module("importlib.metadata").version("kws")
+        metadata = import_module("importlib.metadata")
+        try:
+            return metadata.version("kws")
+        except metadata.PackageNotFoundError:  # run from a checkout that was never installed
+            return "0+unknown"
     if name in _HOMES:
         return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'kws' has no attribute {name!r}")

@@ -162,8 +162,12 @@ def raw_stdin(sample_rate_hz: int) -> Iterator[NDArray[np.int16]]:
             f"pipe samples in: arecord -t raw -f S16_LE -r {sample_rate_hz} | kws listen --source -"
         )
     size = sample_rate_hz * BLOCK_MS // 1000 * 2
-    while data := sys.stdin.buffer.read(size):
-        yield np.frombuffer(data[: len(data) // 2 * 2], "<i2")
+    data = sys.stdin.buffer.read(size)
+    if len(data) < 2:
+        raise AudioError("standard input holds no audio; check the program that writes to it")
+    while data:
+        yield np.frombuffer(data[: len(data) // 2 * 2], "<i2").astype(np.int16, copy=False)
+        data = sys.stdin.buffer.read(size)
 
 
 def paced(blocks: Iterable[Samples], sample_rate_hz: int) -> Iterator[Samples]:

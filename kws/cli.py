@@ -5,6 +5,7 @@ Exit codes: 0 done, 1 to 7 as listed in `kws.errors` (2 is also argparse's), 130
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -38,7 +39,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _report(str(error), error.exit_code, debug)
     except OSError as error:  # full disk, no permission: the user's to solve, so no traceback
         where = f"{error.filename}: " if error.filename else ""
-        return _report(f"{where}{error.strerror or error}; make room or choose another place", 1, debug)
+        step = "make room" if error.errno == errno.ENOSPC else "check the path and its permissions"
+        return _report(f"{where}{error.strerror or error}; {step}", KwsError.exit_code, debug)
 
 
 def _report(message: str, code: int, debug: bool) -> int:

@@ -186,18 +186,20 @@ def read_manifest(folder: Path) -> Manifest:
     if not path.is_file():
         raise ModelError(f"{folder} is not a model folder (no {MANIFEST_FILE}); run: kws models")
     data = config.read_yaml(path)
-    schema = data.get("schema") if isinstance(data, dict) else None
+    # Before the other keys: in another schema, or at another rate, they may well look wrong to us.
+    schema = _lookup(data, "schema")
     if schema != SCHEMA:
         raise ModelError(
             f"{path} has schema {schema!r}, but this kws reads schema {SCHEMA}; "
             "this model needs another kws version"
         )
-    manifest = config.parse(data, Manifest, where=str(path))
-    if manifest.features.sample_rate_hz != FeatureSettings.sample_rate_hz:
+    rate_hz = _lookup(_lookup(data, "features"), "sample_rate_hz")
+    if rate_hz not in (None, FeatureSettings.sample_rate_hz):
         raise ModelError(
-            f"{path} asks for {manifest.features.sample_rate_hz} Hz audio, but kws listens at "
-            f"{FeatureSettings.sample_rate_hz} Hz; train the model at that rate"
+            f"{path} asks for {rate_hz} Hz audio, but kws listens at {FeatureSettings.sample_rate_hz} Hz; "
+            "train the model at that rate"
         )
+    manifest = config.parse(data, Manifest, where=str(path))
     _verify(folder / MODEL_FILE, manifest.model)
     return manifest
 
@@ -234,6 +236,10 @@ def installed_models() -> list[Path]:
     if not home.is_dir():
         home = package.parent / "models"  # in a checkout
     return sorted(path.parent for path in home.glob(f"*/{MANIFEST_FILE}"))
+
+
+def _lookup(data: Any, key: str) -> Any:
+    return data.get(key) if isinstance(data, dict) else None
 
 
 def _verify(path: Path, expected: ModelFile) -> None:

@@ -38,8 +38,8 @@ OUTPUT = Quantisation(0.1, 150)
 
 def model_bytes() -> bytes:
     """The network as ONNX."""
-    import onnx
-    from onnx import TensorProto, helper, numpy_helper
+    import onnx  # noqa: PLC0415
+    from onnx import TensorProto, helper, numpy_helper  # noqa: PLC0415
 
     nodes, constants, inputs, outputs = [], [], [], []
 
@@ -56,9 +56,8 @@ def model_bytes() -> bytes:
             constant(f"{name}.zero", np.uint8(values.zero_point)),
         ]
 
-    def conv(
-        name: str, x: str, weight: Any, gain: float, bias: Any, source: Any, target: Any, **shape: Any
-    ) -> str:
+    def conv(name: str, x: str, weight: Any, bias: Any, *, gain: float, ends: Any, **shape: Any) -> str:
+        source, target = ends
         codes = np.asarray(weight, np.int8)  # (out, in, kernel)
         scale = np.full(len(codes), gain, np.float32)
         bias_codes = np.rint(np.asarray(bias) / (source.scale * gain)).astype(np.int32)
@@ -93,12 +92,12 @@ def model_bytes() -> bytes:
     halves = np.zeros((2, 40, 5))
     halves[0, :20] = halves[1, 20:] = 1
     x = remember(STATES[0], "x", FRAMES_PER_STEP)
-    x = conv("stem", x, halves, 1 / 100, [0, 0], INPUT, STEM, strides=[1, 2])
+    x = conv("stem", x, halves, [0, 0], gain=1 / 100, ends=(INPUT, STEM), strides=[1, 2])
     x = remember(STATES[1], x, FRAMES_PER_STEP // 2)
     average = np.repeat(np.eye(2)[:, :, None], 5, axis=2)
-    x = conv("mean", x, average, 1 / 5, [0, 0], STEM, MEAN, dilations=[1, 2])
+    x = conv("mean", x, average, [0, 0], gain=1 / 5, ends=(STEM, MEAN), dilations=[1, 2])
     difference = np.array([[[10], [-10]], [[-10], [10]]])
-    x = conv("head", x, difference, 0.5, [-10, -10], MEAN, OUTPUT)
+    conv("head", x, difference, [-10, -10], gain=0.5, ends=(MEAN, OUTPUT))
     nodes[-1].output[0] = "logits"
     outputs.insert(0, port("logits", FRAMES_PER_STEP // 2, 2))
     graph = helper.make_graph(nodes, "notes", inputs, outputs, constants)

@@ -1,0 +1,91 @@
+"""Fixtures that most tests share: the toy model, audio that it hears, and the program as a user runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import toy
+from hypothesis import settings
+from numpy.typing import NDArray
+
+import kws
+from kws.model import Model, load_model
+
+RATE_HZ = 16_000
+
+# A test machine shares its cores: time limits would fail for reasons that are not in the code.
+settings.register_profile("kws", deadline=None, max_examples=50)
+settings.load_profile("kws")
+
+
+def noise_band(low_hz: float, high_hz: float, seconds: float, seed: int = 0) -> NDArray[np.float32]:
+    """Noise between two frequencies, peak 0.3."""
+    count = round(seconds * RATE_HZ)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(count))
+    hz = np.fft.rfftfreq(count, 1 / RATE_HZ)
+    spectrum[(hz < low_hz) | (hz > high_hz)] = 0
+    wave = np.fft.irfft(spectrum, count)
+    return (0.3 * wave / np.abs(wave).max()).astype(np.float32)
+
+
+def quiet(seconds: float, seed: int = 0) -> NDArray[np.float32]:
+    """Faint noise, about -60 dB of full scale."""
+    count = round(seconds * RATE_HZ)
+    return (1e-3 * np.random.default_rng(seed).standard_normal(count)).astype(np.float32)
+
+
+@pytest.fixture(scope="session")
+def notes() -> NDArray[np.float32]:
+    """Four seconds of faint noise, with a low note from 1.0 to 1.5 s and a high note from 2.5 to 3.0 s."""
+    low, high = noise_band(100, 1600, 0.5), noise_band(2200, 7500, 0.5)
+    return np.concatenate([quiet(1), low, quiet(1, 1), high, quiet(1, 2)])
+
+
+@pytest.fixture(scope="session")
+def notes_wav(notes: NDArray[np.float32], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("audio") / "notes.wav"
+    soundfile.write(path, notes, RATE_HZ)
+    return path
+
+
+@pytest.fixture(scope="session")
+def toy_folder() -> Path:
+    return toy.FOLDER
+
+
+@pytest.fixture(scope="session")
+def toy_model(toy_folder: Path) -> Model:
+    return load_model(toy_folder)
+
+
+@pytest.fixture
+def run_kws(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """`kws` with these arguments in a process of its own, whose home and working directory are empty."""
+
+    def run(*arguments: object, stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[str]:
+        done = subprocess.run(
+            [sys.executable, "-m", "kws", *map(str, arguments)],
+            input=stdin,
+            capture_output=True,
+            timeout=60,
+            check=False,
+            cwd=tmp_path,
+            env=program_environment(tmp_path) | environment,
+        )
+        return subprocess.CompletedProcess(
+            done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        )
+
+    return run
+
+
+def program_environment(home: Path) -> dict[str, str]:
+    """Environment for a subprocess: this kws, a home of its own, no debugging left on."""
+    source = str(Path(kws.__file__).parent.parent)
+    keep = {k: v for k, v in os.environ.items() if k != "KWS_DEBUG"}
+    return keep | {"HOME": str(home), "PYTHONPATH": source, "PYTHONWARNINGS": "error"}

@@ -1,0 +1,113 @@
+"""YAML into dataclasses: types, defaults and the wording of mistakes."""
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws.config import dump, load, parse
+from kws.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Noise:
+    snr_db: tuple[float, float] = (-5.0, 20.0)
+    probability: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.probability <= 1:
+            raise ConfigError("probability must lie in 0..1; change it")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    name: str
+    steps: int = 10
+    rate: float = 0.1
+    resume: bool = False
+    words: tuple[str, ...] = ()
+    noise: Noise = field(default_factory=Noise)
+    loss: Literal["frame", "maxpool"] = "frame"
+    limit: int | None = None
+    weights: dict[str, float] = field(default_factory=dict)
+    noises: tuple[Noise, ...] = ()
+    notes: Any = None
+
+
+def test_defaults_fill_what_is_left_out():
+    assert parse({"name": "a"}, Recipe) == Recipe("a")
+    assert parse({"name": "a", "noise": None}, Recipe) == Recipe("a")
+
+
+def test_values_take_the_types_of_their_fields():
+    recipe = parse(
+        {"name": "a", "rate": "1e-3", "words": ["x"], "noise": {"snr_db": [0, 5]}, "weights": {"x": 2}},
+        Recipe,
+    )
+    assert recipe == Recipe("a", rate=0.001, words=("x",), noise=Noise((0.0, 5.0)), weights={"x": 2.0})
+    assert isinstance(recipe.weights["x"], float)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"name": "a", "stepps": 1}, "unknown key stepps; did you mean 'steps'?"),
+        ({"name": "a", "noise": {"snr": 1}}, "unknown key noise.snr; did you mean 'snr_db'?"),
+        ({"name": "a", "noise": {"xyz": 1}}, "unknown key noise.xyz; legal keys: snr_db, probability"),
+        ({"name": "a", "noises": [{}, {"xyz": 1}]}, "unknown key noises[1].xyz; legal keys:"),
+        ({"steps": 1}, "name is missing; add it"),
+        ({"name": 1}, "name must be text, not 1"),
+        ({"name": "a", "steps": 1.5}, "steps must be a whole number, not 1.5"),
+        ({"name": "a", "steps": True}, "steps must be a whole number, not True"),
+        ({"name": "a", "rate": "fast"}, "rate must be a number, not 'fast'"),
+        ({"name": "a", "resume": 1}, "resume must be true or false, not 1"),
+        ({"name": "a", "words": "x"}, "words must be a list, not 'x'"),
+        ({"name": "a", "noise": {"snr_db": [1]}}, "noise.snr_db must be a list of 2, not [1]"),
+        ({"name": "a", "noise": 3}, "noise must be a mapping, not 3"),
+        ({"name": "a", "weights": []}, "weights must be a mapping, not []"),
+        ({"name": "a", "weights": {"x": "y"}}, "weights.x must be a number, not 'y'"),
+        ({"name": "a", "loss": "other"}, "loss must be one of frame, maxpool, not 'other'"),
+        ({"name": "a", "limit": "x"}, "limit must be a whole number, not 'x'"),
+        ({"name": "a", "noise": {"probability": 2}}, "noise.probability must lie in 0..1; change it"),
+        ([1], "the file must be a mapping, not [1]"),
+    ],
+)
+def test_mistake_is_named_by_its_dotted_path(data, message):
+    with pytest.raises(ConfigError) as caught:
+        parse(data, Recipe, where="recipe.yaml")
+    assert str(caught.value).startswith(f"recipe.yaml: {message}")
+
+
+@given(
+    st.builds(
+        Recipe,
+        name=st.text(),
+        rate=st.floats(allow_nan=False),
+        words=st.lists(st.text()).map(tuple),
+        noise=st.builds(Noise, probability=st.floats(0, 1)),
+        limit=st.none() | st.integers(),
+        weights=st.dictionaries(st.text(), st.floats(allow_nan=False)),
+        noises=st.lists(st.builds(Noise)).map(tuple),
+        notes=st.none() | st.booleans(),
+    )
+)
+def test_dump_and_parse_undo_each_other(recipe):
+    text = yaml.safe_dump(dump(recipe), sort_keys=False, allow_unicode=True)
+    assert parse(yaml.safe_load(text), Recipe) == recipe
+
+
+def test_file_that_is_missing_or_not_yaml_is_named(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    with pytest.raises(ConfigError, match=r"cannot read .*recipe.yaml: No such file.*; check the path"):
+        load(path, Recipe)
+    path.write_text("a: [1")
+    with pytest.raises(ConfigError, match=r"recipe.yaml is not valid YAML .*; fix the file"):
+        load(path, Recipe)
+    path.write_bytes(b"name: \xff")
+    with pytest.raises(ConfigError, match="is not valid YAML"):
+        load(path, Recipe)
+    path.write_text("name: tree\nsteps: 3")
+    assert load(path, Recipe) == Recipe("tree", steps=3)
