@@ -43,7 +43,9 @@ def test_gradients_equal_those_of_the_written_out_straight_through_estimator(cha
     torch.manual_seed(0)
     quant = FakeQuant(channels, limit=3)
     x = torch.randn(6, 5, 7, requires_grad=True)
-    quant.set_range(x.detach().amin() / 2, x.detach().amax() / 2)  # half of the range: some values are clamped
+    quant.set_range(
+        x.detach().amin() / 2, x.detach().amax() / 2
+    )  # half of the range: some values are clamped
     quant.start()
     weight = torch.randn(6, 5, 7)
 
@@ -85,7 +87,9 @@ def test_every_parameter_learns_scales_included() -> None:
     net = quant_net().train()
     net(frames()).square().mean().backward()
     assert all(parameter.grad.abs().sum() > 0 for parameter in net.parameters())
-    assert len(net.scale_parameters()) == 2 * 5 + 3  # a weight and a result per convolution, and the additions
+    assert (
+        len(net.scale_parameters()) == 2 * 5 + 3
+    )  # a weight and a result per convolution, and the additions
 
 
 def test_silence_gives_the_same_logits_at_every_step() -> None:
@@ -108,13 +112,13 @@ def test_integers_move_the_scales_once_and_hardly() -> None:
     first = net.integers()
     second = net.integers()
     assert [add for _, add in first.blocks] == [add for _, add in second.blocks]
-    moved = [abs(float((a - b).detach())) for a, b in zip(net.scale_parameters(), before.scale_parameters(), strict=True)
-             if a.dim() == 0]  # fmt: skip
+    pairs = zip(net.scale_parameters(), before.scale_parameters(), strict=True)
+    moved = [abs(float((after - scale).detach())) for after, scale in pairs if after.dim() == 0]
     assert max(moved) < 1e-3
 
 
 def test_three_bit_weights_are_recovered_by_training_only() -> None:
-    """8 bits cannot tell working training from broken training: there, calibration alone is nearly lossless."""
+    """8 bits cannot tell working training from broken training: there, calibration alone does no harm."""
     settings = NetworkSettings(channels=24, kernel=3, dilations=(1, 2, 4))
     teacher, unseen = float_net(1, settings, n_mels=12), frames(99, n_mels=12)
 

@@ -130,13 +130,14 @@ class _Graph:
             self.constant(f"{name}.bias_scale", conv.weight_scale * np.float32(conv.in_scale)),
             self.constant(f"{name}.bias_zero_point", np.zeros(out_channels, np.int32)),
         ]
+        # Codes are transposed, not reals: the other order leaves a useless Q/DQ pair after the stem.
+        tensor = self.node("Transpose", [tensor], f"{name}.x_nchw", perm=[0, 3, 1, 2])
         real_x = self.node("DequantizeLinear", [tensor, *x_scale], f"{name}.x")
-        real_x = self.node("Transpose", [real_x], f"{name}.x_nchw", perm=[0, 3, 1, 2])
         real_w = self.node("DequantizeLinear", [weight, *weight_scale], f"{name}.w", axis=0)
         real_b = self.node("DequantizeLinear", [bias, *bias_scale], f"{name}.b", axis=0)
-        real_y = self.node("Conv", [real_x, real_w, real_b], f"{name}.y_nchw", **shape)
-        real_y = self.node("Transpose", [real_y], f"{name}.y", perm=[0, 2, 3, 1])
-        self.node("QuantizeLinear", [real_y, *y_scale], result[0])
+        real_y = self.node("Conv", [real_x, real_w, real_b], f"{name}.y", **shape)
+        tensor = self.node("QuantizeLinear", [real_y, *y_scale], f"{name}.y_nchw")
+        self.node("Transpose", [tensor], result[0], perm=[0, 2, 3, 1])
         return result
 
     def add(self, name: str, add: IntegerAdd, x: Tensor, y: Tensor) -> Tensor:
