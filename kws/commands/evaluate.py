@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     folder = find_model(options.model)
     manifest = read_manifest(folder)
     settings = _settings(options)
-    playlist = make_playlist(Path(options.data), manifest.keywords, settings)
+    playlist = make_playlist(options.data, manifest.keywords, settings)
     networks: dict[str, Callable[[], Listener]] = {SHIPPED: partial(int8_listener, str(folder))}
     if options.float:
         networks["float"] = partial(float_listener, folder)
@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         curves[name] = trade_off_curves(record, manifest.keywords, settings)
     report = _report(manifest, settings, summaries)
     if options.out:
-        out = Path(options.out)
+        out: Path = options.out
         out.mkdir(parents=True, exist_ok=True)
         (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
         (out / "results.md").write_text(full_report(report), encoding="utf-8")
@@ -103,9 +103,7 @@ def float_listener(folder: Path) -> Listener:
 
 def _settings(options: argparse.Namespace) -> EvaluationSettings:
     """The scoring rules: the defaults or a file, with what the command line says on top."""
-    settings = (
-        config.load(Path(options.config), EvaluationSettings) if options.config else EvaluationSettings()
-    )
+    settings = config.load(options.config, EvaluationSettings) if options.config else EvaluationSettings()
     changes = {"split": options.split, "snr_db": None if options.snr is None else tuple(options.snr)}
     return dataclasses.replace(settings, **{k: v for k, v in changes.items() if v is not None})
 

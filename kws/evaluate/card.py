@@ -20,7 +20,7 @@ _CARD = """\
 
 Hears {keywords}, alone or after "hey".
 
-{parameters} parameters in {kilobytes:.0f} kB of 8-bit integers; for each keyword one score every {hop_ms:.0f} ms
+{parameters} parameters in {kilobytes:.0f} kB of 8-bit integers; one score per keyword every {hop_ms:.0f} ms
 from the last {memory_s:.2f} s of 16 kHz mono audio.
 
 Licence of the weights: {licence}. Use: `kws listen --model {name}`, or `kws.load_model("{name}")`.

@@ -140,18 +140,29 @@ def _rejects_at(trials: Sequence[Trial], threshold: float, recordings: int) -> P
     scores = [t.score for t in trials]
     speakers, names = [t.speaker for t in trials], [t.recording for t in trials]
     rates = metrics.speaker_rates(scores, threshold, speakers, names)
-    low, high = metrics.percentile_interval(metrics.bootstrap_means(rates))
+    rate = float(rates.mean())
+    low, high = _interval(rate, metrics.bootstrap_means(rates), recordings)
     equal = metrics.balanced_weights([""] * len(trials), [f"{t.speaker}/{t.recording}" for t in trials])
     by_recording = metrics.false_reject_rate(scores, threshold, equal)
     wilson_low, wilson_high = metrics.wilson_interval(by_recording * recordings, recordings)
     delays_ms = [1000 * delay for t in trials if (delay := t.latency_s(threshold)) is not None]
     return {
-        "rate": float(rates.mean()),
+        "rate": rate,
         "low": low,
         "high": high,
         "by_recording": {"rate": by_recording, "low": wilson_low, "high": wilson_high},
         "latency_ms": {f"p{p}": float(np.percentile(delays_ms, p)) for p in (50, 95)} if delays_ms else None,
     }
+
+
+def _interval(rate: float, draws: metrics.Floats, recordings: int) -> tuple[float, float]:
+    """That of resampled speakers, but no narrower than if every recording were of someone else.
+
+    Resampling alone would be certain of a rate of 0.
+    """
+    low, high = metrics.percentile_interval(draws)
+    wilson_low, wilson_high = metrics.wilson_interval(rate * recordings, recordings)
+    return min(low, wilson_low), max(high, wilson_high)
 
 
 def _means(
@@ -177,8 +188,9 @@ def _means(
                 for k, those in heard.items()
             ]
             draws = [metrics.bootstrap_means(rate, seed) for seed, rate in enumerate(rates)]
-            low, high = metrics.percentile_interval(np.mean(draws, axis=0))
             mean = float(np.mean([rate.mean() for rate in rates]))
+            recordings = sum(len({(t.speaker, t.recording) for t in those}) for those in heard.values())
+            low, high = _interval(mean, np.mean(draws, axis=0), recordings)
             means[group][condition][level_name(level)] = {"rate": mean, "low": low, "high": high}
     return {group: dict(conditions) for group, conditions in means.items()}
 
@@ -223,7 +235,7 @@ def _phrases(record: Record, thresholds: dict[str, float]) -> Plain:
     result: Plain = {}
     for source, phrases in sorted(by_source.items()):
         accepts = {
-            keyword: sum(p.scores[keyword] >= np.float32(threshold) for p in phrases)
+            keyword: sum(bool(p.scores[keyword] >= np.float32(threshold)) for p in phrases)
             for keyword, threshold in thresholds.items()
         }
         per_1000 = 1000 * sum(accepts.values()) / len(phrases)

@@ -6,9 +6,10 @@ from kws.evaluate.report import Plain, level_name
 from kws.evaluate.stream import CLEAN
 
 DEFINITIONS = """\
-FRR is the share of spoken keywords that were missed, averaged over speakers, with the interval that holds
-95 % of resampled speakers. FA/h are false accepts per hour of audio without a keyword; each keyword has its
-own threshold. "Clean" is the recording as it is; "10 dB" has noise or music mixed in, 10 dB below the word.
+FRR is the share of spoken keywords that were missed, averaged over speakers, with its 95 % interval (speakers
+resampled, and no narrower than Wilson's for that many recordings). FA/h are false accepts per hour of audio
+without a keyword; each keyword has its own threshold. "Clean" is the recording as it is; "10 dB" has noise or
+music mixed in, 10 dB below the word.
 """
 
 

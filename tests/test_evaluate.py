@@ -1,0 +1,217 @@
+"""An evaluation of the toy model on a toy corpus, in which everything can be counted by hand.
+
+Its words are two notes. Ann says "low note", in two copies of one recording, and "high note"; what Bob says is
+silence: a sure miss. The ambient audio holds the low note once: a sure false accept.
+"""
+
+import argparse
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from conftest import RATE_HZ, noise_band, quiet
+
+from kws import config
+from kws.commands.evaluate import run
+from kws.corpus import COLUMNS
+from kws.errors import ConfigError, DataError, ModelError
+from kws.evaluate.card import between_markers, render_card
+from kws.evaluate.playlist import EvaluationSettings, Mixer, make_playlist
+from kws.evaluate.stream import Trial
+from kws.manifest import read_manifest
+
+LOW, HIGH = (100, 1600), (2200, 7500)
+CLIPS = [
+    # path, label, kind, speaker, seconds, split, recording, note
+    ("words/a1.wav", "low note", "keyword", "ann", "dev", "r1", LOW),
+    ("words/a1_copy.wav", "low note", "keyword", "ann", "dev", "r1", LOW),
+    ("words/b1.wav", "hey low note", "keyword", "bob", "dev", "", None),
+    ("words/a2.wav", "high note", "keyword", "ann", "dev", "", HIGH),
+    ("words/a3.wav", "low note", "keyword", "cy", "train", "", LOW),
+    ("words/other.wav", "other", "keyword", "ann", "dev", "", HIGH),
+    ("tts/low.wav", "low note", "synthetic", "robot", "dev", "", LOW),
+    ("tts/near.wav", "slow boat", "synthetic", "robot", "dev", "", None),
+    ("talk/long.wav", "", "speech", "dan", "dev", "", None),
+    ("talk/with_note.wav", "nothing of interest", "speech", "eve", "dev", "", LOW),
+    ("talk/says_it.wav", "play a low note now", "speech", "eve", "dev", "", LOW),
+    ("hum/hum.wav", "", "noise", "", "train", "", None),
+]
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = []
+    for seed, (path, label, kind, speaker, split, recording, note) in enumerate(CLIPS):
+        middle = quiet(0.5, seed) if note is None else noise_band(*note, 0.5, seed)
+        samples = np.concatenate([quiet(0.6, seed + 50), middle, quiet(0.6, seed + 100)])
+        if path == "hum/hum.wav":
+            samples = 0.05 * np.sin(2 * np.pi * 50 / RATE_HZ * np.arange(10 * RATE_HZ))
+        (folder / path).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / path, samples, RATE_HZ)
+        seconds = len(samples) / RATE_HZ
+        rows.append([path, label, kind, speaker, seconds, split, "en", "CC0-1.0", "", "", recording])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    return folder
+
+
+@pytest.fixture
+def model(toy_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the toy model that a test may update, in a folder of models beside a README."""
+    folder = tmp_path / "models" / "notes"
+    folder.mkdir(parents=True)
+    for path in toy_folder.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def evaluate(model: Path, corpus: Path, tmp_path: Path, **options) -> dict:
+    settings, out = tmp_path / "settings.yaml", tmp_path / "out"
+    settings.write_text("noise_sources: [hum]\nmixes: 2\n")
+    defaults = {"split": "dev", "snr": None, "json": False, "float": False, "update": False, "jobs": 1}
+    paths = {"model": str(model), "data": corpus, "config": settings, "out": out}
+    assert run(argparse.Namespace(**defaults | paths | options)) == 0
+    return json.loads((out / "results.json").read_text())
+
+
+def test_evaluate_counts_what_was_planted(model, corpus, tmp_path):
+    report = evaluate(model, corpus, tmp_path)
+    summary = report["networks"]["int8"]
+    low = summary["keywords"]["low note"]
+    clean, noisy = low["false_rejects"]["real"]["clean"], low["false_rejects"]["real"]["10 dB"]
+    assert (clean["trials"], clean["recordings"], clean["speakers"]) == (3, 2, 2)
+    assert (noisy["trials"], noisy["recordings"], noisy["speakers"]) == (6, 2, 2)
+    assert low["false_rejects"]["synthetic"]["clean"]["trials"] == 1
+    # 3.4 s of ambient audio (the sentence that says the words is left out) allow no false accept at all, so
+    # the threshold is above the planted note, and every note that is no louder is missed with it.
+    assert summary["ambient"]["hours"] == pytest.approx(3.4 / 3600, abs=1e-4)
+    assert low["operating_points"]["0.5"]["false_accepts"] == 0
+    assert low["operating_points"]["0.5"]["threshold"] > 0.5
+    assert summary["loudest"][0]["clip"] == "talk/with_note.wav"
+    assert summary["loudest"][0]["keyword"] == "low note"
+    assert summary["loudest"][0]["time_s"] == pytest.approx(1.0, abs=0.3)
+
+
+def test_evaluate_judges_every_condition_at_a_given_threshold(model, corpus, tmp_path):
+    """The high note is in no ambient clip, so its threshold is low: Ann is heard and "other" accepted."""
+    report = evaluate(model, corpus, tmp_path, snr=[20.0])
+    summary = report["networks"]["int8"]
+    high = summary["keywords"]["high note"]
+    heard = high["false_rejects"]["real"]["clean"]["at"]["0.5"]
+    assert heard["rate"] == 0.0
+    assert -600 < heard["latency_ms"]["p50"] < 0  # the toy hears a note from its start
+    assert set(high["false_rejects"]["real"]) == {"clean", "20 dB"}
+    assert summary["phrases"]["words"]["accepts"] == {"low note": 0, "high note": 1}
+    assert summary["phrases"]["words"]["per_1000"] == 1000.0
+    assert summary["phrases"]["tts"]["accepts"] == {"low note": 0, "high note": 0}
+
+
+def test_evaluate_gives_the_same_figures_with_any_number_of_jobs(model, corpus, tmp_path):
+    alone = evaluate(model, corpus, tmp_path)["networks"]
+    assert evaluate(model, corpus, tmp_path, jobs=2)["networks"] == alone
+
+
+def test_update_writes_thresholds_curve_card_and_readme(model, corpus, tmp_path):
+    readme = tmp_path / "README.md"
+    readme.write_text("# before\n<!-- results -->\nstale\n<!-- /results -->\nafter\n")
+    before = read_manifest(model)
+    report = evaluate(model, corpus, tmp_path, update=True)
+    manifest = read_manifest(model)
+    points = {k: v["operating_points"]["0.5"] for k, v in report["networks"]["int8"]["keywords"].items()}
+    assert manifest.detector.thresholds == {k: point["threshold"] for k, point in points.items()}
+    assert set(manifest.operating_curve) == {"low note", "high note"}
+    assert manifest.evaluation["ambient_hours"] == report["networks"]["int8"]["ambient"]["hours"]
+    assert manifest.model == before.model
+    assert "FRR at 0.5 FA/h" in (model / "CARD.md").read_text()
+    text = readme.read_text()
+    assert text.startswith("# before\n<!-- results -->\nFRR is")
+    assert text.endswith("<!-- /results -->\nafter\n")
+    assert "stale" not in text
+    assert (tmp_path / "out" / "det.svg").read_text().startswith("<?xml")
+    assert "## int8" in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_unreadable_clip_is_reported_and_the_rest_is_played(model, corpus, tmp_path):
+    rows = (corpus / "manifest.csv").read_text()
+    damaged = tmp_path / "damaged"
+    for row in csv.DictReader(rows.splitlines()):
+        (damaged / row["path"]).parent.mkdir(parents=True, exist_ok=True)
+        (damaged / row["path"]).write_bytes((corpus / row["path"]).read_bytes())
+    (damaged / "manifest.csv").write_text(rows)
+    (damaged / "words/a1.wav").write_bytes(b"not audio")
+    (damaged / "talk/long.wav").unlink()
+    summary = evaluate(model, damaged, tmp_path)["networks"]["int8"]
+    assert len(summary["unreadable"]) == 2
+    assert summary["keywords"]["low note"]["false_rejects"]["real"]["clean"]["trials"] == 2
+
+
+def test_playlist_keeps_apart_what_must_not_be_mixed(corpus):
+    playlist = make_playlist(corpus, ("low note", "high note"), EvaluationSettings(noise_sources=("hum",)))
+    assert sorted(c.path.stem for c in playlist.positives) == ["a1", "a1_copy", "a2", "b1", "low"]
+    assert sorted(c.path.stem for c in playlist.phrases) == ["near", "other"]
+    assert [[c.path.stem for c in stream] for stream in playlist.ambient] == [["long", "with_note"]]
+    assert [c.path.stem for c in playlist.noise] == ["hum"]
+
+
+@pytest.mark.parametrize(
+    ("keywords", "changes", "message"),
+    [
+        (("green hat",), {}, "no dev clip of green hat"),
+        (("low note",), {"split": "test"}, "no test clip of low note"),
+        (("low note",), {"noise_sources": ()}, "no dev noise"),
+    ],
+)
+def test_playlist_refuses_a_corpus_that_measures_nothing(corpus, keywords, changes, message):
+    with pytest.raises(DataError, match=message):
+        make_playlist(corpus, keywords, EvaluationSettings(**changes))
+
+
+def test_mixer_sets_the_ratio_of_word_and_noise(corpus):
+    settings = EvaluationSettings(noise_sources=("hum",), lead_in_seconds=1.0, tail_seconds=1.0)
+    noise = make_playlist(corpus, ("low note",), settings).noise
+    word = np.full(8000, 0.1, np.float32)
+    samples = np.concatenate([np.zeros(4000, np.float32), word])
+    mixer = Mixer(noise, RATE_HZ, settings)
+    clean = mixer.track(samples, (4000, 12000), None, seed=3)
+    noisy = mixer.track(samples, (4000, 12000), 10.0, seed=3)
+    assert len(clean) == RATE_HZ + 12000 + RATE_HZ
+    assert np.array_equal(clean[RATE_HZ:-RATE_HZ], samples)
+    assert 20 * np.log10(np.std(clean[:RATE_HZ])) == pytest.approx(-66, abs=0.5)
+    added = noisy - clean
+    assert 20 * np.log10(0.1 / np.sqrt(np.mean(added**2))) == pytest.approx(10, abs=0.05)
+    assert np.array_equal(mixer.track(samples, (4000, 12000), 10.0, seed=3), noisy)
+
+
+def test_latency_is_the_first_score_at_the_threshold_after_the_end_of_the_word():
+    window = np.array([0.1, 0.2, 0.5, 0.9, 0.7], np.float32)
+    trial = Trial(None, "low note", "clean", 0.9, window, window_start_s=-0.03, row_seconds=0.02)
+    assert trial.latency_s(0.5) == pytest.approx(0.01)
+    assert trial.latency_s(0.9) == pytest.approx(0.03)
+    assert trial.latency_s(0.15) == pytest.approx(-0.01)
+    assert trial.latency_s(0.95) is None
+
+
+def test_settings_file_documents_the_defaults():
+    path = Path(__file__).parent.parent / "configs" / "evaluate.yaml"
+    assert config.load(path, EvaluationSettings) == EvaluationSettings()
+    assert set(config.read_yaml(path)) == set(config.dump(EvaluationSettings()))
+
+
+def test_settings_refuse_a_calibration_that_is_not_measured():
+    with pytest.raises(ConfigError, match="calibrated_at"):
+        EvaluationSettings(calibrated_at=0.3)
+
+
+def test_card_of_a_model_that_was_never_measured_says_so(toy_folder):
+    card = render_card(read_manifest(toy_folder))
+    assert 'Hears "low note" and "high note"' in card
+    assert "Not measured yet. Run: `kws evaluate --model notes" in card
+
+
+def test_between_markers_needs_both():
+    with pytest.raises(ModelError, match="add that line"):
+        between_markers("<!-- results -->\nold", "new")
