@@ -54,7 +54,8 @@ class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
-        parser.exit(0, f"kws {kws.__version__}\n")
+        print("kws", kws.__version__)  # noqa: T201
+        parser.exit()
 
 
 def _parser() -> argparse.ArgumentParser:
