@@ -17,6 +17,9 @@ from kws.errors import AudioError, ConfigError
 Samples = NDArray[np.int16] | NDArray[np.float32]
 Frames = NDArray[np.float32]
 
+FRAME_STEP_BEL = 10 / 255
+"""Frames as uint8, for the network's input and for caches: 0..10 bel, which full scale does not exceed."""
+
 
 @dataclass(frozen=True)
 class FeatureSettings:

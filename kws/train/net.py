@@ -18,7 +18,7 @@ from torch import Tensor, nn
 class NetworkSettings:
     """Size and reach of the network."""
 
-    channels: int = 72
+    channels: int = 64
     """Width of every convolution."""
     kernel: int = 5
     """Taps of each block's convolution."""

@@ -1,0 +1,56 @@
+"""The loss: the score must peak once, around the end of the word, and stay low everywhere else.
+
+Max pooling over time (Sun et al., arXiv 1705.02411; Hou et al., arXiv 2001.10097) lets the network choose where
+in the hit window it fires, and lets each negative window teach by its worst moment only, which is what the
+detector will see. Logits are averaged over the smoothing window first, as posteriors will be.
+"""
+
+import torch.nn.functional as F
+from torch import Tensor
+import torch
+
+from kws.features import FeatureSettings
+from kws.train.recipe import Training
+
+AFTERGLOW_STEPS = 10
+"""Scores of this many steps after the hit window count neither way: the word is still in sight."""
+
+
+class KeywordLoss:
+    """Loss per window and keyword from logits (B, K, steps) and the place of the word."""
+
+    def __init__(self, features: FeatureSettings, stride: int, training: Training) -> None:
+        self._window, self._hop = features.window_samples, features.hop_samples * stride
+        self._frame_hop = features.hop_samples
+        step_ms = features.hop_ms * stride
+        self._early, self._late = training.early_ms // step_ms, training.late_ms // step_ms
+        self._smoothing = training.smoothing_steps
+
+    def __call__(self, logits: Tensor, keyword: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """Mean binary cross-entropy of each window, (B,).
+
+        Args:
+            logits: (B, K, steps).
+            keyword: (B,) index of the spoken keyword, or -1.
+            start: (B,) sample at which the word starts.
+            end: (B,) sample at which the word has ended.
+        """
+        count, keywords, steps = logits.shape
+        scores = F.avg_pool1d(F.pad(logits, (self._smoothing - 1, 0), mode="replicate"), self._smoothing, 1)
+        step = torch.arange(steps, device=logits.device)
+        first, last = self._step(end) - self._early, self._step(end) + self._late
+        hit = (step >= first[:, None]) & (step <= last[:, None])  # (B, steps)
+        # From the start of the word until its echo has left the network, its own score may do as it likes.
+        free = (step >= self._step(start)[:, None]) & (step <= last[:, None] + AFTERGLOW_STEPS)
+        spoken = F.one_hot(keyword.clamp_min(0), keywords).bool() & (keyword >= 0)[:, None]  # (B, K)
+        low = scores.new_tensor(-30.0)
+        rejected = torch.where(spoken[:, :, None] & free[:, None], low, scores).amax(2)
+        loss = F.softplus(rejected)  # cross-entropy against 0 at the worst moment
+        accepted = torch.where(hit[:, None], scores, low).amax(2)
+        loss = loss + torch.where(spoken, F.softplus(-accepted), accepted.new_zeros(()))
+        return loss.sum(1)
+
+    def _step(self, sample: Tensor) -> Tensor:
+        """Index of the first posterior that has heard everything before `sample`."""
+        frames = sample - self._window + self._frame_hop
+        return torch.div(frames + self._hop - 1, self._hop, rounding_mode="floor") - 1

@@ -1,0 +1,185 @@
+"""The pool: augmented training windows, rendered once to uint8 frames and cached on disk.
+
+Rendering costs more than a training step on a CPU, so each window is used several times, with masks and level
+changes drawn anew. Shards are pure functions of recipe, corpus and shard number: an interrupted rendering goes
+on where it stopped, and any number of processes gives the same pool.
+"""
+
+import hashlib
+import json
+import os
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor
+
+from kws.config import dump
+from kws.corpus import Clip
+from kws.features import FRAME_STEP_BEL
+from kws.train.augment import Augment, Dice
+from kws.train.frontend import LogMelBatch
+from kws.train.library import Library
+from kws.train.recipe import Recipe
+from kws.train.rooms import simulate_rooms, stack_responses
+from kws.train.windows import Window, WindowSampler
+
+SHARD_WINDOWS = 1024
+BATCH_WINDOWS = 128
+"""Windows augmented at once; fixed, because random numbers are drawn per batch."""
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Rendered windows of one sort (positives or negatives)."""
+
+    frames: Tensor
+    """uint8 (windows, n_mels, frames), in steps of FRAME_STEP_BEL."""
+    keyword: Tensor
+    """int64 (windows,): keyword index, or -1."""
+    start: Tensor
+    """int64 (windows,): sample at which the word starts."""
+    end: Tensor
+    """int64 (windows,): sample at which the word has ended."""
+
+    def __len__(self) -> int:
+        """Number of windows."""
+        return len(self.frames)
+
+
+class Renderer:
+    """Draws, augments and analyses windows on one device."""
+
+    def __init__(self, library: Library, recipe: Recipe, device: torch.device) -> None:
+        self.recipe, self.device = recipe, device
+        self.sampler = WindowSampler(library, recipe)
+        rate_hz, settings = recipe.features.sample_rate_hz, recipe.augmentation
+        measured = [
+            library.samples(i).astype(np.float32) for i, c in enumerate(library.clips) if c.kind == "rir"
+        ]
+        rooms = simulate_rooms(settings.simulated_rooms, rate_hz, recipe.seed)
+        responses = torch.zeros(0, 1)
+        if measured or rooms:
+            responses = torch.from_numpy(stack_responses([*measured, *rooms], rate_hz))
+        self.augment = Augment(settings, responses, rate_hz).to(device)
+        self.frontend = LogMelBatch(recipe.features).to(device)
+
+    @torch.no_grad()
+    def batch(self, positive: bool, number: int) -> dict[str, NDArray[np.generic]]:
+        """Render batch `number`: frames uint8 (BATCH_WINDOWS, n_mels, T), keyword, start and end (B,)."""
+        seed = int(np.random.SeedSequence((self.recipe.seed, positive, number)).generate_state(1, np.uint64)[0])
+        rng = np.random.default_rng(seed)
+        keywords = len(self.recipe.keywords)
+        windows = [
+            self.sampler.positive(i % keywords, rng) if positive else self.sampler.negative(rng)
+            for i in range(BATCH_WINDOWS)
+        ]
+        middle = self.recipe.window_samples // 2
+        anchor = torch.tensor([w.word_end or middle for w in windows], dtype=torch.float32)
+        heard = self.augment(
+            self._stack([w.speech for w in windows]),
+            self._stack([w.background for w in windows]),
+            anchor.to(self.device),
+            Dice(seed >> 1, self.device),
+        )
+        codes = (self.frontend(heard) / FRAME_STEP_BEL).round_().clamp_(0, 255).to(torch.uint8)
+        return {"frames": codes.cpu().numpy(), **_labels(windows)}
+
+    def _stack(self, rows: list[NDArray[np.float32]]) -> Tensor:
+        return torch.from_numpy(np.stack(rows)).to(self.device)
+
+
+def load_pools(
+    clips: list[Clip], recipe: Recipe, cache: Path, device: torch.device, jobs: int
+) -> tuple[Pool, Pool]:
+    """Positives and negatives of a recipe, rendered where the cache does not hold them yet."""
+    rate_hz = recipe.features.sample_rate_hz
+    Library(clips, cache, rate_hz)  # decode once, before the workers need it
+    folder = cache / f"pool-{_key(clips, recipe)}"
+    folder.mkdir(parents=True, exist_ok=True)
+    counts = {True: recipe.data.positives, False: recipe.data.negatives}
+    shards = [(positive, n) for positive, count in counts.items() for n in range(-(-count // SHARD_WINDOWS))]
+    missing = [shard for shard in shards if not _shard(folder, *shard).is_file()]
+    if missing:
+        _render(missing, folder, clips, recipe, cache, device, jobs)
+    return _load(folder, True, counts[True]), _load(folder, False, counts[False])
+
+
+def _render(
+    missing: list[tuple[bool, int]],
+    folder: Path,
+    clips: list[Clip],
+    recipe: Recipe,
+    cache: Path,
+    device: torch.device,
+    jobs: int,
+) -> None:
+    if device.type != "cpu":
+        _start_worker(clips, cache, recipe, device, folder)
+        for shard in track(missing, "rendering windows"):
+            _render_shard(shard)
+        return
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), _start_worker, (clips, cache, recipe, device, folder)
+    ) as pool:
+        done = pool.map(_render_shard, missing)
+        for _ in track(done, f"rendering windows ({jobs} processes)", total=len(missing)):
+            pass
+
+
+_worker: tuple[Renderer, Path] | None = None
+
+
+def _start_worker(clips: list[Clip], cache: Path, recipe: Recipe, device: torch.device, folder: Path) -> None:
+    global _worker  # noqa: PLW0603 - a process pool's workers keep their state in a module global
+    if device.type == "cpu":
+        torch.set_num_threads(1)
+    library = Library(clips, cache, recipe.features.sample_rate_hz)
+    _worker = Renderer(library, recipe, device), folder
+
+
+def _render_shard(shard: tuple[bool, int]) -> None:
+    assert _worker is not None  # noqa: S101 - the initializer ran
+    renderer, folder = _worker
+    positive, number = shard
+    per_shard = SHARD_WINDOWS // BATCH_WINDOWS
+    batches = [renderer.batch(positive, number * per_shard + i) for i in range(per_shard)]
+    target = _shard(folder, positive, number)
+    partial = target.with_suffix(f".{os.getpid()}.part")
+    with partial.open("wb") as file:
+        np.savez(file, **{name: np.concatenate([b[name] for b in batches]) for name in batches[0]})
+    partial.replace(target)
+
+
+def _load(folder: Path, positive: bool, count: int) -> Pool:
+    columns: dict[str, list[Tensor]] = {"frames": [], "keyword": [], "start": [], "end": []}
+    for number in range(-(-count // SHARD_WINDOWS)):
+        with np.load(_shard(folder, positive, number), allow_pickle=False) as shard:
+            for name, column in columns.items():
+                column.append(torch.from_numpy(shard[name]))
+    return Pool(**{name: torch.cat(column)[:count] for name, column in columns.items()})
+
+
+def _shard(folder: Path, positive: bool, number: int) -> Path:
+    return folder / f"{'positive' if positive else 'negative'}-{number:04d}.npz"
+
+
+def _key(clips: list[Clip], recipe: Recipe) -> str:
+    settings = {name: dump(getattr(recipe, name)) for name in ("seed", "keywords", "features", "augmentation")}
+    # How many windows there are does not change what each one is.
+    settings["data"] = {k: v for k, v in dump(recipe.data).items() if k not in ("positives", "negatives")}
+    settings["clips"] = [f"{c.path} {c.label} {c.seconds} {c.speaker}" for c in clips]
+    return hashlib.sha256(f"pool 1 {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
+
+
+def _labels(windows: list[Window]) -> dict[str, NDArray[np.generic]]:
+    return {
+        "keyword": np.array([w.keyword for w in windows], np.int64),
+        "start": np.array([w.word_start for w in windows], np.int64),
+        "end": np.array([w.word_end for w in windows], np.int64),
+    }

@@ -1,0 +1,160 @@
+"""The recipe: every setting of a training run, read from one YAML file (configs/train/*.yaml)."""
+
+from dataclasses import dataclass, field
+
+from kws.errors import ConfigError
+from kws.features import FeatureSettings
+from kws.train.net import NetworkSettings
+
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """How clean recordings become rooms, kitchens and cheap microphones. All probabilities are per window."""
+
+    speed: Range = (0.87, 1.15)
+    """Playback speed of the speech: pitch and tempo together."""
+    room_probability: float = 0.5
+    """Chance of a room response."""
+    simulated_rooms: int = 150
+    """Rooms simulated with the image-source method, beside the measured responses."""
+    noise_probability: float = 0.75
+    """Chance of noise, music or babble under the speech."""
+    snr_db: Range = (-5.0, 20.0)
+    """Level of the speech over that noise."""
+    eq_probability: float = 0.5
+    """Chance of a smooth random frequency response."""
+    eq_db: float = 8.0
+    """Largest gain or loss of that response."""
+    telephone_probability: float = 0.05
+    """Chance of a band limited to 300..3400 Hz."""
+    level_db: Range = (-45.0, -8.0)
+    """RMS of the whole window, in dB of full scale."""
+    clip_probability: float = 0.05
+    """Chance of hard clipping, 3 to 15 dB over full scale."""
+    hiss_db: Range = (-95.0, -60.0)
+    """White noise of the microphone, in dB of full scale."""
+    gain_bel: float = 0.6
+    """Extra level change of the features at every use of a window, plus or minus."""
+    time_masks: int = 1
+    """SpecAugment (arXiv 1904.08779): stretches of frames set to silence."""
+    time_mask_frames: int = 8
+    """Longest such stretch."""
+    mel_masks: int = 2
+    """SpecAugment: bands set to silence."""
+    mel_mask_bands: int = 5
+    """Widest such band."""
+
+
+@dataclass(frozen=True)
+class Data:
+    """Which windows are drawn, and how often."""
+
+    exclude: tuple[str, ...] = ()
+    """Sources (folders of the corpus) that this run must not see."""
+    window_frames: int = 240
+    """Length of a training window; longer than the receptive field."""
+    positives: int = 36_000
+    """Rendered windows that hold a keyword, spread evenly over the keywords."""
+    negatives: int = 108_000
+    """Rendered windows without one."""
+    real_share: float = 0.6
+    """Share of the positives that are real recordings, where a keyword has any."""
+    context_share: float = 0.3
+    """Share of the positives with other speech right before or after the word."""
+    negative_shares: dict[str, float] = field(
+        default_factory=lambda: {"speech": 0.56, "words": 0.22, "near": 0.06, "partial": 0.015, "ambient": 0.145}
+    )
+    """Running speech; single words in a row; phrases made to sound alike; cut keywords; noise and music."""
+
+
+@dataclass(frozen=True)
+class Training:
+    """Optimisation of the float network."""
+
+    steps: int = 6000
+    """Optimiser steps."""
+    positives_per_batch: int = 80
+    """Windows with a keyword in each batch."""
+    negatives_per_batch: int = 176
+    """Windows without one in each batch."""
+    mined_share: float = 0.5
+    """Share of the negatives drawn from the hardest ones seen so far."""
+    mined_fraction: float = 0.1
+    """The hardest ones: this fraction of all negatives, by their last loss."""
+    learning_rate: float = 2e-3
+    """Peak; rises over the first 5 % of the steps, then falls along a cosine."""
+    weight_decay: float = 0.02
+    """AdamW's decoupled weight decay, on weights only."""
+    average_decay: float = 0.998
+    """Exponential moving average of the weights; the average is what is validated and kept."""
+    validate_every_steps: int = 500
+    """Steps between two checkpoints and validations."""
+    early_ms: int = 40
+    """The score may peak this long before the end of the word ..."""
+    late_ms: int = 280
+    """... to this long after it."""
+    smoothing_steps: int = 5
+    """Posteriors averaged into a score, while training and listening."""
+
+
+@dataclass(frozen=True)
+class Quantisation:
+    """Quantisation-aware fine-tuning."""
+
+    steps: int = 1200
+    """Optimiser steps."""
+    learning_rate: float = 2e-4
+    """Peak for weights; falls along a cosine."""
+    scale_learning_rate: float = 1e-4
+    """Peak for the scales, relative to each scale's own size by Adam."""
+    calibration_windows: int = 1024
+    """Windows that fix the first activation ranges."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """What decides which checkpoint is kept."""
+
+    split: str = "dev"
+    """Split whose speakers and sources are never trained on."""
+    snr_db: float = 10.0
+    """Noise under the keywords."""
+    false_accepts_per_hour: float = 0.5
+    """Operating point: the mean false reject rate here chooses the checkpoint."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One YAML file."""
+
+    name: str
+    """Name of the model folder."""
+    keywords: tuple[str, ...]
+    """Phrases as people write them; lead-in words ("hey") are understood by themselves."""
+    seed: int = 0
+    """Of everything random."""
+    licence: str = "Apache-2.0"
+    """Licence of the trained weights."""
+    features: FeatureSettings = FeatureSettings()
+    network: NetworkSettings = NetworkSettings()
+    data: Data = Data()
+    augmentation: Augmentation = Augmentation()
+    training: Training = Training()
+    quantisation: Quantisation = Quantisation()
+    validation: Validation = Validation()
+
+    def __post_init__(self) -> None:
+        """Refuse a receptive field that a training window cannot fill."""
+        n, s = self.network, self.network
+        field_frames = n.stem_kernel + s.stride * (n.kernel - 1) * sum(n.dilations)
+        if field_frames > self.data.window_frames:
+            raise ConfigError(
+                f"data.window_frames is shorter than the receptive field of {field_frames}; enlarge it"
+            )
+
+    @property
+    def window_samples(self) -> int:
+        """Samples under one training window."""
+        return (self.data.window_frames - 1) * self.features.hop_samples + self.features.window_samples

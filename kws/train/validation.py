@@ -1,0 +1,146 @@
+"""Validation while training: misses at a fixed number of false accepts per hour, with the scoring rules of
+`kws evaluate`, on frames computed once and cached.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import Tensor, nn
+
+from kws.config import dump
+from kws.corpus import Clip, keyword_of
+from kws.detector import peaks, smooth
+from kws.evaluate.metrics import balanced_weights, false_reject_rate, threshold_at
+from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_playlist, read_float
+from kws.features import FRAME_STEP_BEL, LogMel
+from kws.train.recipe import Recipe
+
+Codes = NDArray[np.uint8]
+PEAK_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Result:
+    """One validation; rates are shares of 1."""
+
+    objective: float
+    """Mean of the keywords' false reject rates: smaller is better, and chooses the checkpoint."""
+    false_reject_rate: dict[str, float]
+    """Balanced over speakers, per keyword."""
+    threshold: dict[str, float]
+    """At which the allowed false accepts are just not exceeded, per keyword."""
+
+
+class Validator:
+    """Held-out keywords in noise and hours of ambient audio, ready to be scored by any network."""
+
+    def __init__(self, folder: Path, recipe: Recipe, cache: Path, device: torch.device, jobs: int) -> None:
+        self.recipe, self.device = recipe, device
+        wanted = recipe.validation
+        self.settings = EvaluationSettings(split=wanted.split, snr_db=(wanted.snr_db,), mixes=1)
+        playlist = make_playlist(folder, recipe.keywords, self.settings)
+        self._positives = [clip for clip in playlist.positives if clip.kind == "keyword"]
+        if not self._positives:  # a word without real recordings is chosen on synthetic ones
+            self._positives = playlist.positives
+        key = _key(recipe, self.settings, [*self._positives, *playlist.noise, *sum(playlist.ambient, [])])
+        path = cache / f"validation-{key}.npz"
+        if not path.is_file():
+            cache.mkdir(parents=True, exist_ok=True)
+            self._build(path, playlist.noise, playlist.ambient, jobs)
+        with np.load(path, allow_pickle=False) as stored:
+            self._spoken = np.split(stored["spoken"], stored["spoken_offsets"])
+            self._ambient = np.split(stored["ambient"], stored["ambient_offsets"])
+            self._words: NDArray[np.int64] = stored["words"]
+        self.hours = sum(map(len, self._ambient)) * recipe.features.hop_ms / 3.6e6
+
+    def __call__(self, net: nn.Module) -> Result:
+        """Score a network that maps frames (B, n_mels, T) to logits (B, K, T // stride)."""
+        was_training = net.training
+        net.eval()
+        hits = np.stack([self._best(self._scores(net, c), w) for c, w in zip(self._spoken, self._words, strict=True)])
+        heard: list[list[float]] = [[] for _ in self.recipe.keywords]
+        distance = round(PEAK_SECONDS * 1000 / self._step_ms)
+        for stream in self._ambient:
+            for column, found in zip(heard, peaks(self._scores(net, stream), min_distance_rows=distance), strict=True):
+                column += [score for _, score in found]
+        net.train(was_training)
+        return self._rate(hits, heard)
+
+    @property
+    def _step_ms(self) -> int:
+        return self.recipe.features.hop_ms * self.recipe.network.stride
+
+    def _rate(self, hits: NDArray[np.float32], heard: list[list[float]]) -> Result:
+        rates, thresholds = {}, {}
+        for k, keyword in enumerate(self.recipe.keywords):
+            rows = [i for i, c in enumerate(self._positives) if keyword_of(c.label, [keyword])]
+            clips = [self._positives[i] for i in rows]
+            weights = balanced_weights(
+                [f"{c.source}/{c.speaker}" for c in clips], [c.recording or str(c.path) for c in clips]
+            )
+            threshold = threshold_at(heard[k], self.hours, self.recipe.validation.false_accepts_per_hour)
+            thresholds[keyword] = threshold
+            rates[keyword] = false_reject_rate(hits[rows, k], threshold, weights)
+        return Result(float(np.mean(list(rates.values()))), rates, thresholds)
+
+    @torch.no_grad()
+    def _scores(self, net: nn.Module, codes: Codes) -> NDArray[np.float32]:
+        frames: Tensor = torch.from_numpy(codes.T[None].astype(np.float32)).to(self.device) * FRAME_STEP_BEL
+        posteriors = torch.sigmoid(net(frames))[0].T.contiguous().cpu().numpy()
+        return smooth(posteriors, self.recipe.training.smoothing_steps)
+
+    def _best(self, scores: NDArray[np.float32], word: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Highest score of each keyword in the hit window, (K,)."""
+        f = self.recipe.features
+        end = word[1] + round(self.settings.hit_window_seconds * f.sample_rate_hz)
+        first, last = (int(sample) // (f.hop_samples * self.recipe.network.stride) for sample in (word[0], end))
+        best: NDArray[np.float32] = scores[first:last].max(0, initial=0)
+        return best
+
+    def _build(self, path: Path, noise: list[Clip], ambient: list[list[Clip]], jobs: int) -> None:
+        features, settings = self.recipe.features, self.settings
+        mixer = Mixer(noise, features.sample_rate_hz, settings)
+        spoken, words = [], []
+        for number, clip in enumerate(track(self._positives, "mixing validation words")):
+            samples = read_float(clip.path, features.sample_rate_hz)
+            word = find_word(clip, samples, features.sample_rate_hz)
+            lead_in = round(settings.lead_in_seconds * features.sample_rate_hz)
+            heard = mixer.track(samples, word, self.recipe.validation.snr_db, number)
+            spoken.append(_codes(LogMel(features).feed(heard)))
+            words.append((lead_in + word[0], lead_in + word[1]))
+        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+            tasks = [(features, [c.path for c in stream]) for stream in ambient]
+            streams = list(track(pool.map(_stream_codes, tasks), "validation ambient", total=len(tasks)))
+        partial = path.with_suffix(".part")
+        with partial.open("wb") as file:
+            np.savez(file, words=np.array(words, np.int64), **_joined("spoken", spoken), **_joined("ambient", streams))
+        partial.replace(path)
+
+
+def _stream_codes(task: tuple) -> Codes:  # type: ignore[type-arg]
+    features, paths = task
+    log_mel = LogMel(features)
+    return np.concatenate([_codes(log_mel.feed(read_float(p, features.sample_rate_hz))) for p in paths])
+
+
+def _codes(frames: NDArray[np.float32]) -> Codes:
+    return np.clip(np.rint(frames / np.float32(FRAME_STEP_BEL)), 0, 255).astype(np.uint8)
+
+
+def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:
+    offsets = np.cumsum([len(part) for part in parts])[:-1]
+    return {name: np.concatenate(parts), f"{name}_offsets": offsets}
+
+
+def _key(recipe: Recipe, settings: EvaluationSettings, clips: Iterable[Clip]) -> str:
+    content = [dump(recipe.features), dump(settings), [f"{c.path} {c.seconds}" for c in clips]]
+    return hashlib.sha256(f"validation 1 {json.dumps(content)}".encode()).hexdigest()[:16]
