@@ -53,9 +53,7 @@ def sound_server(tmp_path):
     options = ["--daemonize=no", "--exit-idle-time=-1", "-L", "module-native-protocol-unix auth-anonymous=1"]
     with (tmp_path / "pulse.log").open("wb") as log:
         server = subprocess.Popen(
-            ["pulseaudio", "-n", "--daemonize=no", "--exit-idle-time=-1", *modules],
-            stderr=log,
-            env=environment,
+            ["pulseaudio", "-n", *options, "-L", NULL_SINK], stderr=log, env=environment
         )
         try:
             wait_for(lambda: pactl(environment, "info") == 0, "the sound server")
