@@ -27,7 +27,7 @@ class Library:
 
     def __init__(self, clips: Sequence[Clip], cache: Path, sample_rate_hz: int) -> None:
         self.clips, self.sample_rate_hz = list(clips), sample_rate_hz
-        listing = "\n".join(f"{c.path} {c.seconds} {c.start_s} {c.end_s}" for c in self.clips)
+        listing = "\n".join(f"{c.source}/{c.path.name} {c.seconds} {c.start_s} {c.end_s}" for c in self.clips)
         key = hashlib.sha256(f"library 1 {sample_rate_hz}\n{listing}".encode()).hexdigest()[:16]
         audio, index = cache / f"audio-{key}.i16", cache / f"audio-{key}.npz"
         if not index.is_file():

@@ -3,6 +3,7 @@
 A run folder holds::
 
     config.yaml          the recipe as it was read, defaults included
+    training.yaml        corpora, licences and commit, for the model's manifest
     history.jsonl        one line per validation
     history.png          the same as a picture
     checkpoint.pt        everything needed to go on; replaced at every validation and when interrupted
@@ -32,12 +33,13 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from kws.config import dump
 from kws.corpus import Clip, read_corpus
-from kws.errors import DataError
+from kws.errors import ConfigError
 from kws.features import FRAME_STEP_BEL
 from kws.train.augment import Dice, FrameAugment
 from kws.train.loss import KeywordLoss
 from kws.train.net import KeywordNet
 from kws.train.pool import Pool, load_pools
+from kws.train.provenance import TRAINING_FILE, training_record
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
 from kws.train.validation import Result, Validator
@@ -67,6 +69,7 @@ class Trainer:
     ) -> None:
         self.recipe, self.run, self.device = recipe, run, device
         known = training_clips(read_corpus(corpus), recipe)
+        self._record_origin(known)
         self.validator = Validator(corpus, recipe, cache, device, jobs)
         self.positives, self.negatives = load_pools(known, recipe, cache, device, jobs)
         if device.type == "cuda":  # everything resident: batches are gathered on the device
@@ -75,18 +78,26 @@ class Trainer:
         self.frame_augment = FrameAugment(recipe.augmentation)
         self.last_loss = torch.full((len(self.negatives),), torch.inf)
 
-    def train(self, resume: bool) -> Result:
-        """Run both phases; returns the validation of the quantised network that was kept."""
-        if (self.run / CHECKPOINT).exists() and not resume:
-            raise DataError(f"{self.run} already holds a run; continue it with --resume or choose another")
-        self.run.mkdir(parents=True, exist_ok=True)
-        _write(self.run / CONFIG, yaml.safe_dump(dump(self.recipe), sort_keys=False).encode())
+    def train(self) -> Result:
+        """Run both phases, or what is left of them; returns the validation of the quantised network that was kept."""
         t, q = self.recipe.training, self.recipe.quantisation
         with _interruptible():
             self._phase(Plan("float", t.steps, t.learning_rate, t.weight_decay))
             return self._phase(
                 Plan("qat", q.steps, q.learning_rate, t.weight_decay, q.scale_learning_rate)
             )
+
+    def _record_origin(self, clips: list[Clip]) -> None:
+        """Write config.yaml and training.yaml, once: a resumed run keeps its origin."""
+        config = yaml.safe_dump(dump(self.recipe), sort_keys=False).encode()
+        if (self.run / CONFIG).exists():
+            if (self.run / CONFIG).read_bytes() != config:
+                raise ConfigError(f"{self.run} was started with other settings; choose another run folder")
+        self.run.mkdir(parents=True, exist_ok=True)
+        if not (self.run / TRAINING_FILE).exists():
+            origin = training_record(clips, config, self.recipe.seed)
+            _write(self.run / TRAINING_FILE, yaml.safe_dump(dump(origin), sort_keys=False).encode())
+        _write(self.run / CONFIG, config)
 
     def _phase(self, plan: Plan) -> Result:
         state = self._saved()

@@ -171,9 +171,10 @@ def _shard(folder: Path, positive: bool, number: int) -> Path:
 
 def _key(clips: list[Clip], recipe: Recipe) -> str:
     settings = {name: dump(getattr(recipe, name)) for name in ("seed", "keywords", "features", "augmentation")}
-    # How many windows there are does not change what each one is.
-    settings["data"] = {k: v for k, v in dump(recipe.data).items() if k not in ("positives", "negatives")}
-    settings["clips"] = [f"{c.path} {c.label} {c.seconds} {c.speaker}" for c in clips]
+    # How many windows there are, and where the corpus lies, does not change what each one is.
+    free = ("positives", "negatives", "corpus")
+    settings["data"] = {k: v for k, v in dump(recipe.data).items() if k not in free}
+    settings["clips"] = [f"{c.source}/{c.path.name} {c.label} {c.seconds} {c.speaker}" for c in clips]
     return hashlib.sha256(f"pool 1 {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
 
 

@@ -51,6 +51,8 @@ class Augmentation:
 class Data:
     """Which windows are drawn, and how often."""
 
+    corpus: str = ""
+    """Folder with a manifest.csv (docs/corpus.md); `kws train --data` overrides it."""
     exclude: tuple[str, ...] = ()
     """Sources (folders of the corpus) that this run must not see."""
     window_frames: int = 240

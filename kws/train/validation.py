@@ -142,5 +142,5 @@ def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:
 
 
 def _key(recipe: Recipe, settings: EvaluationSettings, clips: Iterable[Clip]) -> str:
-    content = [dump(recipe.features), dump(settings), [f"{c.path} {c.seconds}" for c in clips]]
+    content = [dump(recipe.features), dump(settings), [f"{c.source}/{c.path.name} {c.seconds}" for c in clips]]
     return hashlib.sha256(f"validation 1 {json.dumps(content)}".encode()).hexdigest()[:16]
