@@ -15,9 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import kws
-from kws.errors import KwsError
+from kws.errors import KwsError, MissingExtra
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
+
+_TRAIN_PACKAGES = ("onnx", "pyroomacoustics", "rich", "safetensors", "torch")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -37,6 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except KwsError as error:
         return _report(str(error), error.exit_code, debug)
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _TRAIN_PACKAGES:
+            raise  # a bug in kws, not a missing extra
+        return _report(str(MissingExtra(package, "train")), MissingExtra.exit_code, debug)
     except OSError as error:  # full disk, no permission: the user's to solve, so no traceback
         where = f"{error.filename}: " if error.filename else ""
         step = "make room" if error.errno == errno.ENOSPC else "check the path and its permissions"
@@ -123,6 +130,9 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     _jobs(parser)
     parser.add_argument(
         "--data", type=Path, required=True, metavar="DIR", help="corpus: a folder with a manifest.csv"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="scoring rules; default: those of configs/evaluate.yaml"
     )
     parser.add_argument("--split", default="dev", help="which part of it; default: %(default)s")
     parser.add_argument(

@@ -5,7 +5,7 @@ manifest says it all, and `read_manifest` refuses a folder whose network is not 
 """
 
 import difflib
-import hashlib
+import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -252,5 +252,13 @@ def _verify(path: Path, expected: ModelFile) -> None:
             f"{path} has {len(content)} bytes, but its manifest says {expected.bytes}: it is truncated or "
             "belongs to another manifest; install the model again"
         )
-    if hashlib.sha256(content).hexdigest() != expected.sha256:
+    if _sha256(content) != expected.sha256:
         raise ModelError(f"{path} does not match the sha256 in its manifest; install the model again")
+
+
+def _sha256(content: bytes) -> str:
+    # Python's own implementation, by its newer or older name: hashlib would load OpenSSL, which is four
+    # megabytes of a listener's memory for this one call.
+    name = next(name for name in ("_sha2", "_sha256", "hashlib") if importlib.util.find_spec(name))
+    digest: str = importlib.import_module(name).sha256(content).hexdigest()
+    return digest

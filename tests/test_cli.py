@@ -1,16 +1,20 @@
 """The program as its user meets it: commands, exit codes, and one sentence per mistake."""
 
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import soundfile
 from conftest import RATE_HZ, program_environment
+
+from kws.cli import main
 
 COMMANDS = ("listen", "detect", "devices", "models", "evaluate", "bench", "train", "export", "corpus")
 
@@ -151,6 +155,33 @@ def test_debug_shows_the_traceback(run_kws):
     ):
         assert "Traceback" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("kws: there is no model 'nowhere'")
+
+
+def test_missing_package_names_its_extra(run_kws, tmp_path):
+    for package in ("torch", "safetensors"):
+        missing = f"raise ModuleNotFoundError(name={package!r})"
+        (tmp_path / f"{package}.py").write_text(missing)
+    search = os.pathsep.join([str(tmp_path), program_environment(tmp_path)["PYTHONPATH"]])
+    done = run_kws("export", "run", PYTHONPATH=search)
+    assert done.returncode == 6
+    assert done.stderr.endswith("is not installed; run: pip install 'kws[train]'\n")
+    assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("number", "sentence"),
+    [
+        (errno.ENOSPC, "kws: run/last: No space left on device; make room\n"),
+        (errno.EACCES, "kws: run/last: Permission denied; check the path and its permissions\n"),
+    ],
+)
+def test_full_or_forbidden_disk_gives_one_sentence(monkeypatch, capsys, number, sentence):
+    def run(_options):
+        raise OSError(number, os.strerror(number), "run/last")
+
+    monkeypatch.setitem(sys.modules, "kws.commands.models", SimpleNamespace(run=run))
+    assert main(["models"]) == 1
+    assert capsys.readouterr().err == sentence
 
 
 def test_ctrl_c_ends_listening_quietly(toy_folder, notes, tmp_path):
