@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import pytest
 import soundfile
 from conftest import RATE_HZ, program_environment
 
+from kws import manifest
 from kws.cli import main
 
 COMMANDS = ("listen", "detect", "devices", "models", "evaluate", "bench", "train", "export", "corpus")
@@ -155,6 +157,19 @@ def test_debug_shows_the_traceback(run_kws):
     ):
         assert "Traceback" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("kws: there is no model 'nowhere'")
+
+
+def test_models_lists_figures_and_names_a_damaged_one(monkeypatch, capsys, tmp_path, toy_folder):
+    for name in ("broken", "notes"):
+        shutil.copytree(toy_folder, tmp_path / "_models" / name)
+    (tmp_path / "_models" / "broken" / "model.onnx").write_bytes(b"")
+    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "manifest.py"))
+    assert main(["models"]) == 3
+    broken, headline, low, high = capsys.readouterr().out.splitlines()
+    assert broken.startswith("broken  damaged: ")
+    assert headline.startswith("notes  2 kB, 432 parameters, Apache-2.0  ")
+    assert low == "  low note   threshold 0.500: misses 3.0 % at 0.4 false accepts per hour"
+    assert high == "  high note  threshold 0.500, not measured yet"
 
 
 def test_missing_package_names_its_extra(run_kws, tmp_path):

@@ -2,11 +2,11 @@
 
 import argparse
 import json
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TextIO
 
 from kws.audio import Microphone, file_blocks, level_dbfs, paced, raw_stdin
 from kws.detector import Scores
@@ -19,7 +19,7 @@ from kws.pipeline import Pipeline
 EXAMPLE_FILE = "example.flac"
 """A recording in the model's folder that holds its keywords."""
 
-_BAR_CELLS = 20
+_BAR_CELLS, _BAR_RANGE_DB = 20, 80
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,10 +84,9 @@ def _say(message: str) -> None:
 class _Printer:
     """Detections on standard output; and on a terminal a live line of level and scores."""
 
-    def __init__(self, keywords: tuple[str, ...], as_json: bool, status: TextIO | None = None) -> None:
+    def __init__(self, keywords: tuple[str, ...], as_json: bool) -> None:
         self._keywords, self._as_json = keywords, as_json
-        self._status = status or sys.stderr
-        self._is_live = self._status.isatty()
+        self._is_live = sys.stderr.isatty()
 
     def detection(self, detection: Detection) -> None:
         """Print one detection at once, whatever standard output is."""
@@ -107,11 +106,13 @@ class _Printer:
         if not self._is_live or not len(scores):
             return
         level = level_dbfs(block)
-        cells = min(_BAR_CELLS, max(0, round((level + 80) / 80 * _BAR_CELLS))) if level > -80 else 0
+        cells = round(max(0.0, 1 + level / _BAR_RANGE_DB) * _BAR_CELLS)
         bar = "█" * cells + "·" * (_BAR_CELLS - cells)
         words = "  ".join(f"{k} {s:.2f}" for k, s in zip(self._keywords, scores.max(axis=0), strict=True))
-        self._status.write(f"\r\x1b[K{max(level, -99.0):4.0f} dB {bar}  {words}")
-        self._status.flush()
+        line = f"{max(level, -99.0):4.0f} dB {bar}  {words}"
+        width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be redrawn
+        sys.stderr.write(f"\r\x1b[K{line[:width]}")
+        sys.stderr.flush()
 
     def close(self) -> None:
         """Leave the terminal's line empty."""
@@ -119,5 +120,5 @@ class _Printer:
 
     def _clear(self) -> None:
         if self._is_live:
-            self._status.write("\r\x1b[K")
-            self._status.flush()
+            sys.stderr.write("\r\x1b[K")
+            sys.stderr.flush()
