@@ -1,0 +1,69 @@
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+# The one place that pins torch. On x86 the default index may add gigabytes of CUDA packages; name PyTorch's
+# CPU index to avoid them:  make test TORCH='torch==2.13.0 --index-url URL'
+TORCH ?= torch==2.13.0
+
+ARGS ?=
+DATA ?= ../shared/data
+
+.DEFAULT_GOAL := help
+.PHONY: help listen setup test check format bench models wheel clean
+
+help:     ## this list
+	@awk -F ':.*## ' '/^[a-z]+: .*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
+
+listen: $(VENV)/listen.done ## hear wake words: sets everything up, then runs `kws listen` (options: ARGS="--json")
+	@$(BIN)/python -c 'import sounddevice' 2>/dev/null || scripts/apt-need libportaudio2 'PortAudio (the microphone)' || true
+	@$(BIN)/kws listen $(ARGS) || [ $$? = 130 ] # Ctrl-C is no failure
+
+setup: $(VENV)/develop.done ## virtual environment with everything a developer needs
+
+test: check ## format, lint, types, import rules, then every test
+	$(BIN)/pytest $(ARGS)
+
+check: $(VENV)/develop.done ## format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/develop.done ## rewrite the code in the one format
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: $(VENV)/listen.done ## speed and memory of the shipped model on this machine (options: ARGS="--json")
+	@$(BIN)/kws bench $(ARGS)
+
+models: $(VENV)/develop.done ## train, export and measure the shipped model from the corpus DATA=../shared/data
+	$(BIN)/kws train configs/train/default.yaml --data $(DATA) --run runs/default
+	$(BIN)/kws export runs/default --name default
+	$(BIN)/kws evaluate --model models/default --data $(DATA) --jobs $$(nproc) --float --update --out runs/default/evaluation
+
+wheel: $(BIN)/python ## dist/kws-*.whl, the models inside
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+
+clean: ## remove the virtual environment, caches and built files
+	rm -rf $(VENV) dist build .hypothesis .mypy_cache .pytest_cache .ruff_cache
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) or sys.maxsize < 2**32)' \
+		|| { echo "kws: needs a 64-bit Python 3.11 or newer; name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+		|| scripts/apt-need python3-venv 'the venv module of Python'
+	@echo 'kws: making $(VENV) and filling it; the first time this takes a minute or two'
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/listen.done: $(BIN)/python pyproject.toml
+	@$(PIP) install --quiet --editable .
+	@touch $@
+
+# torch comes first and alone: resolved together with other packages, a newer build could be chosen.
+$(VENV)/develop.done: $(BIN)/python pyproject.toml Makefile
+	$(PIP) install --quiet 'pip>=25.1'
+	$(PIP) install --quiet $(TORCH)
+	$(PIP) install --quiet --editable '.[train]' --group dev
+	@touch $@ $(VENV)/listen.done
