@@ -1,7 +1,7 @@
 """An evaluation of the toy model on a toy corpus, in which everything can be counted by hand.
 
-Its words are two notes. Ann says "low note", in two copies of one recording, and "high note"; what Bob says is
-silence: a sure miss. The ambient audio holds the low note once: a sure false accept.
+Its words are two notes. Ann says "low note", in two copies of one recording, and "high note"; what Bob says
+is silence: a sure miss. The ambient audio holds the low note once: a sure false accept.
 """
 
 import argparse

@@ -79,8 +79,11 @@ def float_listener(folder: Path) -> Listener:
         NetworkSettings(
             channels=channels,
             kernel=kernel,
-            # The first state belongs to the stem; each block carries (kernel - 1) * dilation frames.
-            dilations=tuple(state.frames // (kernel - 1) for state in manifest.model.states[1:]),
+            dilations=tuple(
+                state.frames // (kernel - 1)
+                for state in manifest.model.states
+                if state.name.startswith("block")
+            ),
             stem_kernel=stem_kernel,
             stride=manifest.model.frames_per_score,
         ),

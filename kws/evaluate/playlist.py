@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio import read_audio
+from kws.audio import file_blocks, read_audio
 from kws.corpus import Clip, keyword_of, read_corpus
 from kws.errors import ConfigError, DataError
 from kws.evaluate.span import speech_span, word_span
@@ -21,7 +21,7 @@ AMBIENT_KINDS = ("speech", "music", "noise")
 STREAM_SECONDS = 240.0
 """Short ambient clips of one source are joined until a stream is this long."""
 NOISE_SECONDS = 30.0
-"""Of each noise or music recording, only this much is kept for mixing."""
+"""Of each noise or music recording, only the beginning is decoded for mixing."""
 QUIETEST_NOISE_DBFS = -60.0
 """A quieter excerpt (a pause in the music) is drawn again."""
 
@@ -156,8 +156,8 @@ class Mixer:
 
     def _load(self, clip: Clip) -> Audio:
         if clip.path not in self._loaded:
-            samples = read_float(clip.path, self.rate_hz)
-            self._loaded[clip.path] = samples[: round(NOISE_SECONDS * self.rate_hz)]
+            blocks = file_blocks(clip.path, self.rate_hz, block_ms=round(1000 * NOISE_SECONDS))
+            self._loaded[clip.path] = next(blocks)
         return self._loaded[clip.path]
 
 

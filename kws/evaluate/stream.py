@@ -15,10 +15,11 @@ from multiprocessing import get_context
 
 import numpy as np
 
+from kws.audio import read_audio
 from kws.corpus import Clip, keyword_of
 from kws.detector import PEAK_DISTANCE_SECONDS, Scores, peaks, smooth
 from kws.errors import AudioError
-from kws.evaluate.playlist import Audio, EvaluationSettings, Mixer, Playlist, find_word, read_float
+from kws.evaluate.playlist import Audio, EvaluationSettings, Mixer, Playlist, find_word
 from kws.manifest import Manifest
 from kws.model import Posteriors, load_model
 
@@ -116,7 +117,7 @@ class Player:
 
     def positive(self, clip: Clip) -> Record:
         """Play a clip that holds a keyword, in every condition."""
-        samples = read_float(clip.path, self._rate_hz)
+        samples = read_audio(clip.path, self._rate_hz)
         word = find_word(clip, samples, self._rate_hz)
         conditions: list[tuple[str, float | None, int]] = [(CLEAN, None, 0)]
         for snr_db in self._settings.snr_db:
@@ -132,7 +133,7 @@ class Player:
 
     def phrase(self, clip: Clip) -> Record:
         """Play a word or phrase that is no keyword."""
-        samples = read_float(clip.path, self._rate_hz)
+        samples = read_audio(clip.path, self._rate_hz)
         highest = self._scores(self._mixer.track(samples, (0, len(samples)), None, 0)).max(axis=0)
         return Record(
             phrases=[Phrase(clip, dict(zip(self._manifest.keywords, highest.tolist(), strict=True)))]
@@ -144,7 +145,7 @@ class Player:
         starts_s, parts, end_s = [], [], 0.0
         for clip in clips:
             try:
-                parts.append(read_float(clip.path, self._rate_hz))
+                parts.append(read_audio(clip.path, self._rate_hz))
             except AudioError as error:
                 record.unreadable.append(str(error))
                 parts.append(np.zeros(0, np.float32))

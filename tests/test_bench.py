@@ -1,0 +1,39 @@
+"""`kws bench` on the toy model: every promised figure is there and plausible. Speed itself is not tested."""
+
+import json
+
+import pytest
+
+from kws.evaluate.bench import bench, cpu_name
+
+
+def test_bench_measures_every_stage(toy_model):
+    found = bench(toy_model, seconds=2)
+    stages = [found[f"{stage}_ms_per_s"] for stage in ("features", "model", "detector")]
+    assert all(stage > 0 for stage in stages)
+    assert 0 < found["total_ms_per_s"] < 1000
+    assert 0 < found["step_ms"]["p50"] <= found["step_ms"]["p95"] <= found["step_ms"]["p99"]
+    assert 20 < found["rss_mb"] < 200
+    assert 10 < found["cold_start_ms"] < 5000
+    assert (found["chunk_ms"], found["hop_ms"], found["threads"]) == (80, 10, 1)
+    assert {"kws", "python", "numpy", "onnxruntime"} <= set(found["versions"])
+    assert json.loads(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("json_wanted", [False, True])
+def test_bench_command_prints_text_or_json(run_kws, toy_folder, json_wanted):
+    done = run_kws("bench", "--model", toy_folder, "--seconds", 1, *(["--json"] if json_wanted else []))
+    assert done.returncode == 0, done.stderr
+    if json_wanted:
+        assert json.loads(done.stdout)["model"] == "notes"
+    else:
+        assert "CPU per second of audio" in done.stdout
+
+
+def test_cpu_name_prefers_the_board_and_survives_nothing(tmp_path):
+    (tmp_path / "proc/device-tree").mkdir(parents=True)
+    assert cpu_name(tmp_path)
+    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: Some Chip 3000\n")
+    assert cpu_name(tmp_path) == "Some Chip 3000"
+    (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi Zero 2 W Rev 1.0\0")
+    assert cpu_name(tmp_path) == "Raspberry Pi Zero 2 W Rev 1.0"
