@@ -134,7 +134,7 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config", type=Path, metavar="FILE", help="scoring rules; default: those of configs/evaluate.yaml"
     )
-    parser.add_argument("--split", default="dev", help="which part of it; default: %(default)s")
+    parser.add_argument("--split", help="which part of it; default: the config's")
     parser.add_argument(
         "--snr",
         type=float,
@@ -178,7 +178,11 @@ def _export(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--name", help="name of the model; default: the config's")
     parser.add_argument(
-        "--models", default=Path("models"), metavar="DIR", help="where to put it; default: %(default)s"
+        "--models",
+        type=Path,
+        default=Path("models"),
+        metavar="DIR",
+        help="where to put it; default: %(default)s",
     )
 
 

@@ -54,7 +54,7 @@ def dump(value: Any) -> Any:
     return value
 
 
-def _convert(value: Any, kind: Any, path: str) -> Any:
+def _convert(value: Any, kind: Any, path: str) -> Any:  # noqa: PLR0911 - one return per kind of annotation
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _convert_fields(value, kind, path)
@@ -106,7 +106,9 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...], path: str) -> tuple[A
         return tuple(_convert(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
     if len(value) != len(arguments):
         raise _wrong(path, f"a list of {len(arguments)}", value)
-    return tuple(_convert(v, a, f"{path}[{i}]") for i, (v, a) in enumerate(zip(value, arguments, strict=True)))
+    return tuple(
+        _convert(v, a, f"{path}[{i}]") for i, (v, a) in enumerate(zip(value, arguments, strict=True))
+    )
 
 
 def _convert_scalar(value: Any, kind: Any, path: str) -> Any:

@@ -96,13 +96,28 @@ def problems(clips: list[Clip]) -> list[str]:
             splits[clip.source, clip.speaker].add(clip.split)
         if clip.recording:
             recordings[clip.source, clip.recording].add(clip.split)
-    found += _list("speakers are in more than one split", (f"{s}/{p}" for (s, p), v in splits.items() if p and len(v) > 1))
-    found += _list("recordings are in more than one split", (f"{s}/{r}" for (s, r), v in recordings.items() if len(v) > 1))
+    found += _list(
+        "speakers are in more than one split",
+        (f"{s}/{p}" for (s, p), v in splits.items() if p and len(v) > 1),
+    )
+    found += _list(
+        "recordings are in more than one split",
+        (f"{s}/{r}" for (s, r), v in recordings.items() if len(v) > 1),
+    )
     found += _list("files are missing", (str(c.path) for c in clips if not c.path.is_file()))
-    found += _list("paths are listed more than once", (str(p) for p, n in Counter(c.path for c in clips).items() if n > 1))
-    found += _list("clips have an unknown kind", (f"{c.path} ({c.kind})" for c in clips if c.kind not in KINDS))
-    found += _list("clips have an unknown split", (f"{c.path} ({c.split})" for c in clips if c.split not in SPLITS))
-    found += _list("keyword clips have no label", (str(c.path) for c in clips if c.kind == "keyword" and not c.label))
+    found += _list(
+        "paths are listed more than once",
+        (str(p) for p, n in Counter(c.path for c in clips).items() if n > 1),
+    )
+    found += _list(
+        "clips have an unknown kind", (f"{c.path} ({c.kind})" for c in clips if c.kind not in KINDS)
+    )
+    found += _list(
+        "clips have an unknown split", (f"{c.path} ({c.split})" for c in clips if c.split not in SPLITS)
+    )
+    found += _list(
+        "keyword clips have no label", (str(c.path) for c in clips if c.kind == "keyword" and not c.label)
+    )
     found += _list("clips are empty", (str(c.path) for c in clips if c.seconds <= 0))
     return found
 

@@ -1,0 +1,1 @@
+"""One module for each `kws` command; `kws.cli` imports the one that was chosen."""

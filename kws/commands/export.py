@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> int:
         training=config.load(folder / TRAINING_FILE, Training),
         licence=recipe.licence,
     )
-    target, float_checkpoint = Path(options.models) / name, folder / FLOAT_FILE
+    target, float_checkpoint = options.models / name, folder / FLOAT_FILE
     manifest = export(
         _load(checkpoint, recipe),
         target,

@@ -161,12 +161,6 @@ class Mixer:
         return self._loaded[clip.path]
 
 
-def read_float(path: Path, sample_rate_hz: int) -> Audio:
-    """A recording as float32 samples, -1..1, (n,)."""
-    samples = read_audio(path, sample_rate_hz)
-    return samples / np.float32(32768) if samples.dtype == np.int16 else samples.astype(np.float32)
-
-
 def find_word(clip: Clip, samples: Audio, sample_rate_hz: int) -> tuple[int, int]:
     """Where the keyword of a positive clip is: as marked by hand, or by its energy."""
     if clip.start_s is not None and clip.end_s is not None:

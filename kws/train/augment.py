@@ -44,7 +44,7 @@ class Dice:
 
 
 class Speed(nn.Module):
-    """Plays speech faster or slower (pitch and tempo together) around an anchor sample that stays in place."""
+    """Plays speech faster or slower (pitch and tempo together) around an anchor that stays in place."""
 
     def __init__(self, speed: Range) -> None:
         super().__init__()
@@ -125,9 +125,10 @@ class Equaliser(nn.Module):
         band_db = torch.where((hz > 300) & (hz < 3400), 0.0, -40.0)
         curve_db = curve_db + band_db * dice.happens(count, self.telephone)[:, None]
         taps = torch.fft.irfft(torch.pow(10.0, curve_db / 20) + 0j, n=FILTER_TAPS)
-        taps = taps.roll(FILTER_TAPS // 2, 1) * torch.hann_window(
-            FILTER_TAPS + 2, periodic=False, device=samples.device
-        )[1:-1]
+        taps = (
+            taps.roll(FILTER_TAPS // 2, 1)
+            * torch.hann_window(FILTER_TAPS + 2, periodic=False, device=samples.device)[1:-1]
+        )
         return _convolve(F.pad(samples, (0, FILTER_TAPS // 2)), taps)[:, FILTER_TAPS // 2 :]
 
 

@@ -71,7 +71,9 @@ class Library:
                 if not len(samples):
                     unreadable.append(clip.path)
         if len(unreadable) > len(jobs) // 100:
-            raise DataError(f"{len(unreadable)} files cannot be read, first {unreadable[0]}; check the corpus")
+            raise DataError(
+                f"{len(unreadable)} files cannot be read, first {unreadable[0]}; check the corpus"
+            )
         with partial_index.open("wb") as file:
             np.savez(file, offsets=np.array(offsets), spans=np.array(spans, np.int64).reshape(-1, 2))
         partial.replace(audio)
@@ -81,11 +83,9 @@ class Library:
 def _decode(job: tuple[Clip, int]) -> tuple[NDArray[np.int16], tuple[int, int]]:
     clip, rate_hz = job
     try:
-        samples = read_audio(clip.path, rate_hz)
+        samples = np.rint(np.clip(read_audio(clip.path, rate_hz) * 32768, -32768, 32767)).astype(np.int16)
     except AudioError:
         return np.zeros(0, np.int16), (0, 0)
-    if samples.dtype != np.int16:
-        samples = (np.clip(samples, -1, 1) * 32767).astype(np.int16)
     if clip.start_s is not None and clip.end_s is not None:
         return samples, (int(clip.start_s * rate_hz), min(int(clip.end_s * rate_hz), len(samples)))
     if clip.kind == "keyword":

@@ -15,7 +15,6 @@ checkpoint: a resumed run continues the same course.
 """
 
 import json
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -65,7 +64,7 @@ class Trainer:
     """One run: prepares the data, then takes every step that its run folder does not have yet."""
 
     def __init__(
-        self, recipe: Recipe, corpus: Path, run: Path, cache: Path, device: torch.device, jobs: int
+        self, recipe: Recipe, corpus: Path, run: Path, *, cache: Path, device: torch.device, jobs: int
     ) -> None:
         self.recipe, self.run, self.device = recipe, run, device
         known = training_clips(read_corpus(corpus), recipe)
@@ -79,20 +78,18 @@ class Trainer:
         self.last_loss = torch.full((len(self.negatives),), torch.inf)
 
     def train(self) -> Result:
-        """Run both phases, or what is left of them; returns the validation of the quantised network that was kept."""
+        """Run both phases, or what is left of them; returns the validation of the quantised network kept."""
         t, q = self.recipe.training, self.recipe.quantisation
         with _interruptible():
             self._phase(Plan("float", t.steps, t.learning_rate, t.weight_decay))
-            return self._phase(
-                Plan("qat", q.steps, q.learning_rate, t.weight_decay, q.scale_learning_rate)
-            )
+            return self._phase(Plan("qat", q.steps, q.learning_rate, t.weight_decay, q.scale_learning_rate))
 
     def _record_origin(self, clips: list[Clip]) -> None:
         """Write config.yaml and training.yaml, once: a resumed run keeps its origin."""
         config = yaml.safe_dump(dump(self.recipe), sort_keys=False).encode()
-        if (self.run / CONFIG).exists():
-            if (self.run / CONFIG).read_bytes() != config:
-                raise ConfigError(f"{self.run} was started with other settings; choose another run folder")
+        started = self.run / CONFIG
+        if started.exists() and started.read_bytes() != config:
+            raise ConfigError(f"{self.run} was started with other settings; choose another run folder")
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / TRAINING_FILE).exists():
             origin = training_record(clips, config, self.recipe.seed)
@@ -218,11 +215,18 @@ class Trainer:
         return self._candidates
 
     def _record(self, plan: Plan, step: int, loss: float, result: Result) -> None:
-        row = {"phase": plan.phase, "step": step, "loss": round(loss, 5), "time": time.time(), **asdict(result)}
+        row = {
+            "phase": plan.phase,
+            "step": step,
+            "loss": round(loss, 5),
+            "time": time.time(),
+            **asdict(result),
+        }
         with (self.run / HISTORY).open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
         rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
-        print(f"{plan.phase} {step}/{plan.steps}  loss {loss:.4f}  FRR {100 * result.objective:.1f} %  ({rates})", flush=True)  # noqa: T201 - the training log
+        mean = f"{100 * result.objective:.1f} %"
+        print(f"{plan.phase} {step}/{plan.steps}  loss {loss:.4f}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
 
     def _saved(self) -> dict[str, Any] | None:
         path = self.run / CHECKPOINT

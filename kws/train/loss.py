@@ -1,13 +1,13 @@
 """The loss: the score must peak once, around the end of the word, and stay low everywhere else.
 
-Max pooling over time (Sun et al., arXiv 1705.02411; Hou et al., arXiv 2001.10097) lets the network choose where
-in the hit window it fires, and lets each negative window teach by its worst moment only, which is what the
-detector will see. Logits are averaged over the smoothing window first, as posteriors will be.
+Max pooling over time (Sun et al., arXiv 1705.02411; Hou et al., arXiv 2001.10097) lets the network choose
+where in the hit window it fires, and lets each negative window teach by its worst moment only, which is what
+the detector will see. Logits are averaged over the smoothing window first, as posteriors will be.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-import torch
 
 from kws.features import FeatureSettings
 from kws.train.recipe import Training
@@ -35,7 +35,7 @@ class KeywordLoss:
             start: (B,) sample at which the word starts.
             end: (B,) sample at which the word has ended.
         """
-        count, keywords, steps = logits.shape
+        _, keywords, steps = logits.shape
         scores = F.avg_pool1d(F.pad(logits, (self._smoothing - 1, 0), mode="replicate"), self._smoothing, 1)
         step = torch.arange(steps, device=logits.device)
         first, last = self._step(end) - self._early, self._step(end) + self._late

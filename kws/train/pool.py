@@ -1,8 +1,8 @@
 """The pool: augmented training windows, rendered once to uint8 frames and cached on disk.
 
-Rendering costs more than a training step on a CPU, so each window is used several times, with masks and level
-changes drawn anew. Shards are pure functions of recipe, corpus and shard number: an interrupted rendering goes
-on where it stopped, and any number of processes gives the same pool.
+Rendering costs more than a training step on a CPU, so each window is used several times, with masks and
+level changes drawn anew. Shards are pure functions of recipe, corpus and shard number: an interrupted
+rendering goes on where it stopped, and any number of processes gives the same pool.
 """
 
 import hashlib
@@ -10,6 +10,7 @@ import json
 import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -72,7 +73,9 @@ class Renderer:
     @torch.no_grad()
     def batch(self, positive: bool, number: int) -> dict[str, NDArray[np.generic]]:
         """Render batch `number`: frames uint8 (BATCH_WINDOWS, n_mels, T), keyword, start and end (B,)."""
-        seed = int(np.random.SeedSequence((self.recipe.seed, positive, number)).generate_state(1, np.uint64)[0])
+        seed = int(
+            np.random.SeedSequence((self.recipe.seed, positive, number)).generate_state(1, np.uint64)[0]
+        )
         rng = np.random.default_rng(seed)
         keywords = len(self.recipe.keywords)
         windows = [
@@ -98,62 +101,49 @@ def load_pools(
     clips: list[Clip], recipe: Recipe, cache: Path, device: torch.device, jobs: int
 ) -> tuple[Pool, Pool]:
     """Positives and negatives of a recipe, rendered where the cache does not hold them yet."""
-    rate_hz = recipe.features.sample_rate_hz
-    Library(clips, cache, rate_hz)  # decode once, before the workers need it
     folder = cache / f"pool-{_key(clips, recipe)}"
     folder.mkdir(parents=True, exist_ok=True)
     counts = {True: recipe.data.positives, False: recipe.data.negatives}
     shards = [(positive, n) for positive, count in counts.items() for n in range(-(-count // SHARD_WINDOWS))]
     missing = [shard for shard in shards if not _shard(folder, *shard).is_file()]
     if missing:
-        _render(missing, folder, clips, recipe, cache, device, jobs)
+        library = Library(clips, cache, recipe.features.sample_rate_hz)  # decode before the workers need it
+        if device.type == "cpu":
+            start = partial(_start_worker, clips, recipe, cache, folder)
+            with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
+                for _ in track(pool.map(_render_shard, missing), "rendering windows", total=len(missing)):
+                    pass
+        else:
+            renderer = Renderer(library, recipe, device)
+            for shard in track(missing, "rendering windows"):
+                _write_shard(renderer, folder, *shard)
     return _load(folder, True, counts[True]), _load(folder, False, counts[False])
 
 
-def _render(
-    missing: list[tuple[bool, int]],
-    folder: Path,
-    clips: list[Clip],
-    recipe: Recipe,
-    cache: Path,
-    device: torch.device,
-    jobs: int,
-) -> None:
-    if device.type != "cpu":
-        _start_worker(clips, cache, recipe, device, folder)
-        for shard in track(missing, "rendering windows"):
-            _render_shard(shard)
-        return
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), _start_worker, (clips, cache, recipe, device, folder)
-    ) as pool:
-        done = pool.map(_render_shard, missing)
-        for _ in track(done, f"rendering windows ({jobs} processes)", total=len(missing)):
-            pass
+_worker: tuple[Renderer, Path]
+"""What a worker process renders with, and where to: set once when it starts."""
 
 
-_worker: tuple[Renderer, Path] | None = None
-
-
-def _start_worker(clips: list[Clip], cache: Path, recipe: Recipe, device: torch.device, folder: Path) -> None:
-    global _worker  # noqa: PLW0603 - a process pool's workers keep their state in a module global
-    if device.type == "cpu":
-        torch.set_num_threads(1)
+def _start_worker(clips: list[Clip], recipe: Recipe, cache: Path, folder: Path) -> None:
+    global _worker  # noqa: PLW0603 - a process pool offers its workers no other place
+    torch.set_num_threads(1)
     library = Library(clips, cache, recipe.features.sample_rate_hz)
-    _worker = Renderer(library, recipe, device), folder
+    _worker = Renderer(library, recipe, torch.device("cpu")), folder
 
 
 def _render_shard(shard: tuple[bool, int]) -> None:
-    assert _worker is not None  # noqa: S101 - the initializer ran
-    renderer, folder = _worker
-    positive, number = shard
+    _write_shard(*_worker, *shard)
+
+
+def _write_shard(renderer: Renderer, folder: Path, positive: bool, number: int) -> None:
     per_shard = SHARD_WINDOWS // BATCH_WINDOWS
     batches = [renderer.batch(positive, number * per_shard + i) for i in range(per_shard)]
     target = _shard(folder, positive, number)
-    partial = target.with_suffix(f".{os.getpid()}.part")
-    with partial.open("wb") as file:
-        np.savez(file, **{name: np.concatenate([b[name] for b in batches]) for name in batches[0]})
-    partial.replace(target)
+    unfinished = target.with_suffix(f".{os.getpid()}.part")
+    columns = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    with unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, **columns)
+    unfinished.replace(target)
 
 
 def _load(folder: Path, positive: bool, count: int) -> Pool:
@@ -170,7 +160,9 @@ def _shard(folder: Path, positive: bool, number: int) -> Path:
 
 
 def _key(clips: list[Clip], recipe: Recipe) -> str:
-    settings = {name: dump(getattr(recipe, name)) for name in ("seed", "keywords", "features", "augmentation")}
+    settings = {
+        name: dump(getattr(recipe, name)) for name in ("seed", "keywords", "features", "augmentation")
+    }
     # How many windows there are, and where the corpus lies, does not change what each one is.
     free = ("positives", "negatives", "corpus")
     settings["data"] = {k: v for k, v in dump(recipe.data).items() if k not in free}

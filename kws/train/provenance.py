@@ -1,12 +1,11 @@
 """Where a model's weights come from: recorded when a run starts, put into the manifest by the exporter."""
 
 import hashlib
-import subprocess
 from collections import defaultdict
 from collections.abc import Iterable
-from pathlib import Path
 
 from kws.corpus import Clip
+from kws.evaluate.report import commit
 from kws.manifest import Source, Training
 
 TRAINING_FILE = "training.yaml"
@@ -27,19 +26,4 @@ def training_record(clips: Iterable[Clip], config: bytes, seed: int) -> Training
         )
         for name, found in sorted(clips_by_source.items())
     )
-    return Training(sources, _commit(), hashlib.sha256(config).hexdigest(), seed)
-
-
-def _commit() -> str:
-    """Commit of the checkout that trains, marked when there are uncommitted changes."""
-    try:
-        result = subprocess.run(
-            ["git", "describe", "--always", "--abbrev=12", "--dirty"],
-            cwd=Path(__file__).parent,
-            capture_output=True,
-            text=True,
-            check=True,
-        )
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"  # an installed wheel has no repository
-    return result.stdout.strip()
+    return Training(sources, commit(), hashlib.sha256(config).hexdigest(), seed)

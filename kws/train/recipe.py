@@ -66,7 +66,13 @@ class Data:
     context_share: float = 0.3
     """Share of the positives with other speech right before or after the word."""
     negative_shares: dict[str, float] = field(
-        default_factory=lambda: {"speech": 0.56, "words": 0.22, "near": 0.06, "partial": 0.015, "ambient": 0.145}
+        default_factory=lambda: {
+            "speech": 0.56,
+            "words": 0.22,
+            "near": 0.06,
+            "partial": 0.015,
+            "ambient": 0.145,
+        }
     )
     """Running speech; single words in a row; phrases made to sound alike; cut keywords; noise and music."""
 
@@ -139,8 +145,8 @@ class Recipe:
     """Of everything random."""
     licence: str = "Apache-2.0"
     """Licence of the trained weights."""
-    features: FeatureSettings = FeatureSettings()
-    network: NetworkSettings = NetworkSettings()
+    features: FeatureSettings = field(default_factory=FeatureSettings)
+    network: NetworkSettings = field(default_factory=NetworkSettings)
     data: Data = Data()
     augmentation: Augmentation = Augmentation()
     training: Training = Training()

@@ -15,10 +15,10 @@ RESPONSE_SECONDS = 0.5
 
 def simulate_rooms(count: int, sample_rate_hz: int, seed: int) -> list[NDArray[np.float32]]:
     """`count` responses of random rooms, talkers and microphones 0.5 to 6 m apart."""
-    import pyroomacoustics as pra
+    import pyroomacoustics as pra  # noqa: PLC0415 (a second, and only for training from scratch)
 
     rng = np.random.default_rng((seed, 1))
-    responses = []
+    responses: list[NDArray[np.float32]] = []
     while len(responses) < count:
         size = rng.uniform([2.0, 2.0, 2.2], [7.0, 6.0, 3.2])
         reverberation_s = rng.uniform(0.15, 0.8)

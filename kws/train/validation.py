@@ -1,5 +1,6 @@
-"""Validation while training: misses at a fixed number of false accepts per hour, with the scoring rules of
-`kws evaluate`, on frames computed once and cached.
+"""Validation while training: misses at a fixed number of false accepts per hour.
+
+The scoring rules are those of `kws evaluate`; frames are computed once and cached.
 """
 
 import hashlib
@@ -7,6 +8,7 @@ import json
 from collections.abc import Iterable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -16,12 +18,13 @@ from numpy.typing import NDArray
 from rich.progress import track
 from torch import Tensor, nn
 
+from kws.audio import read_audio
 from kws.config import dump
 from kws.corpus import Clip, keyword_of
 from kws.detector import peaks, smooth
 from kws.evaluate.metrics import balanced_weights, false_reject_rate, threshold_at
-from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_playlist, read_float
-from kws.features import FRAME_STEP_BEL, LogMel
+from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_playlist
+from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
 from kws.train.recipe import Recipe
 
 Codes = NDArray[np.uint8]
@@ -51,7 +54,9 @@ class Validator:
         self._positives = [clip for clip in playlist.positives if clip.kind == "keyword"]
         if not self._positives:  # a word without real recordings is chosen on synthetic ones
             self._positives = playlist.positives
-        key = _key(recipe, self.settings, [*self._positives, *playlist.noise, *sum(playlist.ambient, [])])
+        key = _key(
+            recipe, self.settings, [*self._positives, *playlist.noise, *chain.from_iterable(playlist.ambient)]
+        )
         path = cache / f"validation-{key}.npz"
         if not path.is_file():
             cache.mkdir(parents=True, exist_ok=True)
@@ -66,11 +71,15 @@ class Validator:
         """Score a network that maps frames (B, n_mels, T) to logits (B, K, T // stride)."""
         was_training = net.training
         net.eval()
-        hits = np.stack([self._best(self._scores(net, c), w) for c, w in zip(self._spoken, self._words, strict=True)])
+        hits = np.stack(
+            [self._best(self._scores(net, c), w) for c, w in zip(self._spoken, self._words, strict=True)]
+        )
         heard: list[list[float]] = [[] for _ in self.recipe.keywords]
         distance = round(PEAK_SECONDS * 1000 / self._step_ms)
         for stream in self._ambient:
-            for column, found in zip(heard, peaks(self._scores(net, stream), min_distance_rows=distance), strict=True):
+            for column, found in zip(
+                heard, peaks(self._scores(net, stream), min_distance_rows=distance), strict=True
+            ):
                 column += [score for _, score in found]
         net.train(was_training)
         return self._rate(hits, heard)
@@ -102,7 +111,9 @@ class Validator:
         """Highest score of each keyword in the hit window, (K,)."""
         f = self.recipe.features
         end = word[1] + round(self.settings.hit_window_seconds * f.sample_rate_hz)
-        first, last = (int(sample) // (f.hop_samples * self.recipe.network.stride) for sample in (word[0], end))
+        first, last = (
+            int(sample) // (f.hop_samples * self.recipe.network.stride) for sample in (word[0], end)
+        )
         best: NDArray[np.float32] = scores[first:last].max(0, initial=0)
         return best
 
@@ -111,7 +122,7 @@ class Validator:
         mixer = Mixer(noise, features.sample_rate_hz, settings)
         spoken, words = [], []
         for number, clip in enumerate(track(self._positives, "mixing validation words")):
-            samples = read_float(clip.path, features.sample_rate_hz)
+            samples = read_audio(clip.path, features.sample_rate_hz)
             word = find_word(clip, samples, features.sample_rate_hz)
             lead_in = round(settings.lead_in_seconds * features.sample_rate_hz)
             heard = mixer.track(samples, word, self.recipe.validation.snr_db, number)
@@ -122,14 +133,17 @@ class Validator:
             streams = list(track(pool.map(_stream_codes, tasks), "validation ambient", total=len(tasks)))
         partial = path.with_suffix(".part")
         with partial.open("wb") as file:
-            np.savez(file, words=np.array(words, np.int64), **_joined("spoken", spoken), **_joined("ambient", streams))
+            content = (
+                {"words": np.array(words, np.int64)} | _joined("spoken", spoken) | _joined("ambient", streams)
+            )
+            np.savez(file, allow_pickle=False, **content)
         partial.replace(path)
 
 
-def _stream_codes(task: tuple) -> Codes:  # type: ignore[type-arg]
+def _stream_codes(task: tuple[FeatureSettings, list[Path]]) -> Codes:
     features, paths = task
     log_mel = LogMel(features)
-    return np.concatenate([_codes(log_mel.feed(read_float(p, features.sample_rate_hz))) for p in paths])
+    return np.concatenate([_codes(log_mel.feed(read_audio(p, features.sample_rate_hz))) for p in paths])
 
 
 def _codes(frames: NDArray[np.float32]) -> Codes:
@@ -142,5 +156,9 @@ def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:
 
 
 def _key(recipe: Recipe, settings: EvaluationSettings, clips: Iterable[Clip]) -> str:
-    content = [dump(recipe.features), dump(settings), [f"{c.source}/{c.path.name} {c.seconds}" for c in clips]]
+    content = [
+        dump(recipe.features),
+        dump(settings),
+        [f"{c.source}/{c.path.name} {c.seconds}" for c in clips],
+    ]
     return hashlib.sha256(f"validation 1 {json.dumps(content)}".encode()).hexdigest()[:16]

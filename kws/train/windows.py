@@ -1,8 +1,8 @@
 """Drawing training windows: which recordings, cut how, placed where.
 
-Every window is dry speech (or none) and a background, equally long; `kws.train.augment` joins them. Words are
-cropped to their sound first: recordings whose speech is pasted between silence or dither would otherwise teach
-the network the edges of the paste.
+Every window is dry speech (or none) and a background, equally long; `kws.train.augment` joins them. Words
+are cropped to their sound first: recordings whose speech is pasted between silence or dither would otherwise
+teach the network the edges of the paste.
 """
 
 from collections import defaultdict
@@ -55,7 +55,7 @@ class WindowSampler:
             lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         )
         self._pools: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
-        for index, clip in enumerate(library.clips):
+        for index in range(len(library)):
             if len(library.samples(index)):
                 self._sort(index)
         for k, keyword in enumerate(recipe.keywords):
@@ -65,7 +65,7 @@ class WindowSampler:
             if not self._pools.get(pool):
                 raise DataError(f"the corpus has no {pool} clips to train against; add some")
         self._weights = {
-            kind: _shares([sum(library.clips[i].seconds for i in clips) for clips in sources.values()])
+            kind: _shares([sum(library.clips[i].seconds for i in rows) for rows in sources.values()])
             for kind, sources in self._pools.items()
         }
 
