@@ -1,0 +1,105 @@
+"""The installed wheel, in an environment of its own: it listens, and training is neither there nor missed."""
+
+import os
+import re
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from kws.errors import MissingExtra
+
+ROOT = Path(__file__).parent.parent
+EXAMPLE = ROOT / "models" / "default" / "example.flac"
+HAS_MODEL = (EXAMPLE.parent / "manifest.yaml").is_file()
+NO_INDEX = re.compile(r"No matching distribution|Could not find a version|Failed to establish|Connection")
+
+
+def pip(python: Path | str, *arguments: object) -> None:
+    """Run pip; without a package index the test is skipped, except where CI must not be fooled."""
+    done = subprocess.run(
+        [python, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode and NO_INDEX.search(done.stderr) and not os.environ.get("CI"):
+        pytest.skip("pip reaches no package index")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    pip(sys.executable, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
+    (path,) = folder.glob("kws-*.whl")
+    return path
+
+
+@pytest.fixture(scope="module")
+def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `kws` of a clean environment that holds the wheel and what it depends on."""
+    home = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(home, with_pip=True)
+    pip(home / "bin" / "python", "install", "--quiet", wheel)
+    return home / "bin" / "kws"
+
+
+def run(program: Path, home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PYTHON", "KWS", "VIRTUAL_ENV"))}
+    return subprocess.run(
+        [program, *map(str, arguments)],
+        cwd=home,
+        env=environment | {"HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_wheel_holds_the_program_the_models_and_the_licence(wheel: Path) -> None:
+    names = set(zipfile.ZipFile(wheel).namelist())
+    assert {"kws/py.typed", "kws/cli.py", "kws/_models/default/example.flac"} <= names
+    assert ("kws/_models/default/model.onnx" in names) == HAS_MODEL
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+    assert not [name for name in names if name.startswith(("tests/", "models/", "configs/"))]
+
+
+def test_installed_program_knows_its_version(program: Path, tmp_path: Path) -> None:
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        version = tomllib.load(file)["project"]["version"]
+    done = run(program, tmp_path, "--version")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"kws {version}\n", "")
+
+
+def test_installed_program_listens(program: Path, tmp_path: Path, toy_folder: Path, notes_wav: Path) -> None:
+    done = run(program, tmp_path, "listen", "--model", toy_folder, "--source", notes_wav)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [re.split(r"\s{2,}", line.strip())[1] for line in done.stdout.splitlines()] == [
+        "low note",
+        "high note",
+    ]
+
+
+@pytest.mark.skipif(not HAS_MODEL, reason="the shipped model is not there yet")
+def test_installed_program_hears_the_shipped_model_s_words(program: Path, tmp_path: Path) -> None:
+    done = run(program, tmp_path, "listen", "--source", EXAMPLE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert [line.split()[2] for line in done.stdout.splitlines()] == ["alexa", "computer", "jarvis"]
+
+
+def test_training_is_an_extra(program: Path, tmp_path: Path) -> None:
+    code = "import importlib.util as u; print([m for m in ('torch', 'onnx', 'matplotlib') if u.find_spec(m)])"
+    done = run(program.with_name("python"), tmp_path, "-c", code)
+    assert done.stdout == "[]\n"
+    config = ROOT / "configs" / "train" / "default.yaml"
+    done = run(program, tmp_path, "train", config)
+    assert done.returncode == MissingExtra.exit_code
+    assert "pip install 'kws[train]'" in done.stderr
+    assert done.stderr.count("\n") == 1
