@@ -17,6 +17,7 @@ import kws
 from kws.model import Model, load_model
 
 RATE_HZ = 16_000
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch: tiny tensors lose more than they gain by threads
 
 # A test machine shares its cores: time limits would fail for reasons that are not in the code.
 settings.register_profile("kws", deadline=None, max_examples=50)

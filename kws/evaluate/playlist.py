@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio import file_blocks, read_audio
+from kws.audio import file_blocks
 from kws.corpus import Clip, keyword_of, read_corpus
 from kws.errors import ConfigError, DataError
 from kws.evaluate.span import speech_span, word_span

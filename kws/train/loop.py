@@ -14,7 +14,6 @@ Which windows a step sees depends on the seed, the step and the losses so far, a
 checkpoint: a resumed run continues the same course.
 """
 
-import json
 import signal
 import time
 from collections.abc import Iterator
@@ -34,6 +33,7 @@ from kws.config import dump
 from kws.corpus import Clip, read_corpus
 from kws.errors import ConfigError
 from kws.features import FRAME_STEP_BEL
+from kws.train import history
 from kws.train.augment import Dice, FrameAugment
 from kws.train.loss import KeywordLoss
 from kws.train.net import KeywordNet
@@ -46,7 +46,7 @@ from kws.train.validation import Result, Validator
 Phase = Literal["float", "qat"]
 WARM_UP = 0.05
 """Share of the steps in which the learning rate rises."""
-CONFIG, HISTORY, CHECKPOINT = "config.yaml", "history.jsonl", "checkpoint.pt"
+CONFIG, CHECKPOINT = "config.yaml", "checkpoint.pt"
 
 
 @dataclass(frozen=True)
@@ -222,8 +222,7 @@ class Trainer:
             "time": time.time(),
             **asdict(result),
         }
-        with (self.run / HISTORY).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        history.append(self.run, row)
         rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
         mean = f"{100 * result.objective:.1f} %"
         print(f"{plan.phase} {step}/{plan.steps}  loss {loss:.4f}  FRR {mean}  ({rates})", flush=True)  # noqa: T201

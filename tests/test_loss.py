@@ -1,0 +1,55 @@
+"""The loss rewards a peak in the hit window and nothing else; steps are counted by hand."""
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the train extra")
+
+from kws.features import FeatureSettings  # noqa: E402
+from kws.train.loss import AFTERGLOW_STEPS, KeywordLoss  # noqa: E402
+from kws.train.recipe import Training  # noqa: E402
+
+pytestmark = pytest.mark.train
+
+STEPS = 60
+# Posterior i has heard 400 + 160 * (2 * i + 1) = 560 + 320 * i samples: all before 6960 at i = 20.
+START, END, END_STEP = 560 + 320 * 10, 560 + 320 * 20, 20
+LOW, HIGH = -20.0, 20.0
+
+
+def loss_of(logits: torch.Tensor, keyword: int = 0) -> float:
+    loss = KeywordLoss(FeatureSettings(), stride=2, training=Training(smoothing_steps=1))
+    place = torch.tensor([START if keyword >= 0 else 0]), torch.tensor([END if keyword >= 0 else 0])
+    return float(loss(logits, torch.tensor([keyword]), *place))
+
+
+def peak_at(step: int, keyword: int = 0) -> torch.Tensor:
+    logits = torch.full((1, 2, STEPS), LOW)
+    logits[0, keyword, step] = HIGH
+    return logits
+
+
+# early_ms 40 and late_ms 280 are 2 and 14 steps of 20 ms.
+@pytest.mark.parametrize("step", [END_STEP - 2, END_STEP, END_STEP + 14])
+def test_peak_in_the_hit_window_costs_nothing(step: int) -> None:
+    assert loss_of(peak_at(step)) < 1e-6
+
+
+@pytest.mark.parametrize("step", [END_STEP - 3, END_STEP + 15])
+def test_peak_just_outside_is_a_miss(step: int) -> None:
+    assert loss_of(peak_at(step)) == pytest.approx(20, abs=1e-3)
+
+
+@pytest.mark.parametrize("step", [9, END_STEP + 14 + AFTERGLOW_STEPS + 1])
+def test_peak_away_from_the_word_costs_a_miss_and_a_false_accept(step: int) -> None:
+    assert loss_of(peak_at(step)) == pytest.approx(40, abs=1e-3)
+
+
+def test_other_keyword_may_not_rise_during_the_word() -> None:
+    both = torch.maximum(peak_at(END_STEP), peak_at(END_STEP, keyword=1))
+    assert loss_of(both) == pytest.approx(20, abs=1e-3)
+
+
+def test_window_without_a_keyword_pays_for_its_worst_moment_of_each_keyword() -> None:
+    assert loss_of(torch.full((1, 2, STEPS), LOW), keyword=-1) < 1e-6
+    both = torch.maximum(peak_at(3), peak_at(50, keyword=1))
+    assert loss_of(both, keyword=-1) == pytest.approx(40, abs=1e-3)

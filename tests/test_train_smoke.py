@@ -1,0 +1,177 @@
+"""The whole path on a toy corpus, as a user runs it: train, export, evaluate, detect; then resume and refuse.
+
+The keyword is a rising sweep, everything else is falling sweeps, noise and hum. It is learned in a minute.
+"""
+
+import csv
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+from conftest import RATE_HZ, program_environment, quiet
+from numpy.typing import NDArray
+
+from kws.corpus import COLUMNS
+from kws.manifest import read_manifest
+
+pytest.importorskip("torch", reason="needs the train extra")
+pytestmark = pytest.mark.train
+
+RECIPE = {
+    "name": "sweep",
+    "keywords": ["sweep up"],
+    "features": {"n_mels": 24},
+    "network": {"channels": 16, "kernel": 3, "dilations": [1, 2, 4], "stem_kernel": 3},
+    "data": {"window_frames": 100, "positives": 1024, "negatives": 1024, "context_share": 0.1},
+    "augmentation": {"simulated_rooms": 2, "snr_db": [5, 25], "level_db": [-30, -10]},
+    "training": {
+        "steps": 160,
+        "positives_per_batch": 32,
+        "negatives_per_batch": 64,
+        "learning_rate": 0.01,
+        "average_decay": 0.95,
+        "validate_every_steps": 80,
+    },
+    "quantisation": {"steps": 40, "calibration_windows": 128},
+}
+
+
+def sweep(rising: bool, speaker: int, take: int) -> NDArray[np.float32]:
+    """Half a second from one frequency to another, each speaker at a pitch of its own."""
+    rng = np.random.default_rng([speaker, take])
+    low = 300 + 40 * speaker + rng.uniform(-20, 20)
+    hz = np.linspace(low, 6 * low, RATE_HZ // 2)
+    wave = 0.3 * np.sin(2 * np.pi * np.cumsum(hz if rising else hz[::-1]) / RATE_HZ)
+    return np.concatenate([quiet(0.3), wave.astype(np.float32), quiet(0.3)])
+
+
+def clips() -> Iterator[tuple[str, str, str, str, str, NDArray[np.float32]]]:
+    """Path, label, kind, speaker, split, samples."""
+    for speaker in range(12):
+        split = "dev" if speaker % 3 == 0 else "train"
+        for take in range(3):
+            name = f"words/{{}}_{speaker}_{take}.wav"
+            up, down = sweep(True, speaker, take), sweep(False, speaker, take)
+            yield name.format("up"), "sweep up", "keyword", f"s{speaker}", split, up
+            yield name.format("down"), "sweep down", "keyword", f"s{speaker}", split, down
+            talk = np.concatenate([down, sweep(False, speaker + 1, take)[::2], down])
+            yield f"talk/{speaker}_{take}.wav", "", "speech", f"s{speaker}", split, talk
+    for split in ("train", "dev"):
+        rumble = 0.05 * np.random.default_rng(len(split)).standard_normal(20 * RATE_HZ).astype(np.float32)
+        yield f"hum/{split}.wav", "", "noise", "", split, rumble
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = []
+    for path, label, kind, speaker, split, samples in clips():
+        (folder / path).parent.mkdir(exist_ok=True)
+        soundfile.write(folder / path, samples, RATE_HZ)
+        seconds = f"{len(samples) / RATE_HZ:.3f}"
+        rows.append([path, label, kind, speaker, seconds, split, "", "CC0-1.0", "", "", ""])
+    with (folder / "manifest.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+    return folder
+
+
+def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """Run `kws` with its cache in `cwd`."""
+    environment = program_environment(cwd) | {"KWS_CACHE": str(cwd / "cache"), "PYTHONWARNINGS": "default"}
+    return subprocess.run(
+        [sys.executable, "-m", "kws", *map(str, arguments)],
+        cwd=cwd,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+
+
+@pytest.fixture(scope="module")
+def work(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recipe.yaml, a finished run and the exported, evaluated model."""
+    work = tmp_path_factory.mktemp("work")
+    (work / "recipe.yaml").write_text(yaml.safe_dump(RECIPE))
+    for command in (
+        ("train", "recipe.yaml", "--data", corpus, "--run", "run"),
+        ("export", "run", "--models", "models"),
+        ("evaluate", "--model", "models/sweep", "--data", corpus, "--float", "--update", "--out", "report"),
+    ):
+        done = program(*command, cwd=work)
+        assert done.returncode == 0, done.stderr
+    return work
+
+
+def test_trained_model_hears_the_keyword_and_nothing_else(work: Path, corpus: Path) -> None:
+    files = sorted((corpus / "words").glob("*_0_*.wav"))  # a dev speaker
+    done = program("detect", "--model", work / "models/sweep", "--json", *files, cwd=work)
+    heard = {
+        Path(line["file"]).name: line["max"]["sweep up"] for line in map(json.loads, done.stdout.splitlines())
+    }
+    up, down = ([s for name, s in heard.items() if name.startswith(word)] for word in ("up", "down"))
+    assert min(up) > max(down)
+
+
+def test_manifest_tells_where_the_model_comes_from(work: Path) -> None:
+    manifest = read_manifest(work / "models/sweep")
+    assert [s.name for s in manifest.training.sources] == ["hum", "talk", "words"]
+    assert {s.licence for s in manifest.training.sources} == {"CC0-1.0"}
+    assert manifest.operating_curve["sweep up"]
+    assert 0 < manifest.detector.thresholds["sweep up"] <= 1
+
+
+def test_report_holds_float_beside_int8(work: Path) -> None:
+    report = json.loads((work / "report/results.json").read_text())
+    assert "float" in json.dumps(list(report["networks"]))
+    assert (work / "report/det.svg").stat().st_size > 1000
+    assert "sweep up" in (work / "report/results.md").read_text()
+
+
+def test_history_has_a_line_for_each_validation(work: Path) -> None:
+    rows: list[dict[str, Any]] = [
+        json.loads(x) for x in (work / "run/history.jsonl").read_text().splitlines()
+    ]
+    assert [(r["phase"], r["step"]) for r in rows] == [("float", 80), ("float", 160), ("qat", 40)]
+    assert (work / "run/history.png").stat().st_size > 1000
+
+
+def test_finished_run_is_not_overwritten(work: Path, corpus: Path) -> None:
+    done = program("train", "recipe.yaml", "--data", corpus, "--run", "run", cwd=work)
+    assert done.returncode == 2
+    assert "--resume" in done.stderr
+
+
+def test_resuming_with_other_settings_is_refused(work: Path, corpus: Path) -> None:
+    (work / "other.yaml").write_text(yaml.safe_dump({**RECIPE, "seed": 5}))
+    arguments = ("train", "other.yaml", "--data", corpus, "--run", "run", "--resume")
+    done = program(*arguments, cwd=work)
+    assert done.returncode == 2
+    assert "other settings" in done.stderr
+
+
+def test_leaking_speaker_stops_training_before_it_starts(work: Path, corpus: Path) -> None:
+    text = (corpus / "manifest.csv").read_text()
+    leaky = work / "leaky"
+    leaky.mkdir()
+    for source in ("words", "talk", "hum"):
+        (leaky / source).symlink_to(corpus / source)
+    (leaky / "manifest.csv").write_text(text.replace(",s1,", ",s0,"))
+    done = program("train", "recipe.yaml", "--data", leaky, "--run", "leak", cwd=work)
+    assert done.returncode == 5
+    assert "speakers are in more than one split" in done.stderr
+    assert not (work / "leak").exists()
+
+
+def test_dry_run_writes_nothing(work: Path, corpus: Path) -> None:
+    done = program("train", "recipe.yaml", "--data", corpus, "--run", "dry", "--dry-run", cwd=work)
+    assert done.returncode == 0
+    assert not (work / "dry").exists()
