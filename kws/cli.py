@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     command("bench", "Measure speed and memory on this machine.", _bench)
     command("train", "Train a network, then fine-tune it to 8-bit integers.", _train)
     command("export", "Turn a training run into a model folder.", _export)
-    command("corpus", "Check a corpus, or import one.", _corpus)
+    command("corpus", "Check a corpus, import one, or build negatives.", _corpus)
     return parser
 
 
@@ -194,6 +194,12 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
     imports.add_argument("layout", choices=("speech-commands", "wake-word-benchmark", "folders"))
     imports.add_argument("source", type=Path, metavar="SRC")
     imports.add_argument("destination", type=Path, metavar="DEST")
+    negatives = actions.add_parser(
+        "negatives", help="build hours of speech without keywords to train against"
+    )
+    negatives.add_argument("destination", type=Path, metavar="DEST")
+    negatives.add_argument("--hours", type=float, default=8.0, help="of synthesis; default: %(default)s")
+    negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
 
 
 def _positive(text: str) -> int:

@@ -107,10 +107,20 @@ def test_microphone_sets_the_level_and_never_exceeds_full_scale() -> None:
 
 
 def test_frame_masks_are_no_wider_than_allowed() -> None:
-    settings = Augmentation(gain_bel=0, time_masks=1, time_mask_frames=5, mel_masks=0)
+    settings = Augmentation(gain_bel=0, vocal_tract=(1, 1), time_masks=1, time_mask_frames=5, mel_masks=0)
     frames = FrameAugment(settings)(torch.ones(200, 4, 50), dice())
     widths = (frames[:, 0] == 0).sum(1)
     assert set(widths.tolist()) == set(range(6))
+
+
+def test_vocal_tract_moves_a_formant_by_its_factor() -> None:
+    frames = torch.zeros(3, 40, 5)
+    frames[:, 20] = 4
+    settings = Augmentation(gain_bel=0, vocal_tract=(1.25, 1.25), time_masks=0, mel_masks=0)
+    moved = FrameAugment(settings)(frames, dice())
+    assert moved[:, :, 0].argmax(1).tolist() == [16, 16, 16]
+    unchanged = Augmentation(gain_bel=0, vocal_tract=(1, 1), time_masks=0, mel_masks=0)
+    assert torch.equal(FrameAugment(unchanged)(frames, dice()), frames)
 
 
 def test_gain_leaves_silence_silent() -> None:

@@ -1,6 +1,7 @@
-"""`kws corpus`: look for what is wrong with a corpus, or import one from a layout that people have."""
+"""`kws corpus`: look for what is wrong with a corpus, import one, or build one of speech to train against."""
 
 import argparse
+import os
 from collections import defaultdict
 
 from kws.corpus import Clip, problems, read_corpus
@@ -8,7 +9,14 @@ from kws.errors import DataError
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check or import; a corpus with problems ends with DataError's exit code."""
+    """Check, import or build; a corpus with problems ends with DataError's exit code."""
+    if options.action == "negatives":
+        from kws.negatives import build  # noqa: PLC0415
+
+        for line in build(options.destination, options.hours, options.without, os.cpu_count() or 1):
+            print(line, flush=True)
+        print(f"next: name {options.destination} under data.speech of a recipe")
+        return 0
     if options.action == "import":
         from kws.layouts import import_corpus  # noqa: PLC0415 (checking needs no audio library)
 

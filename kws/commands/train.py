@@ -40,7 +40,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(corpus: Path, recipe: Recipe) -> None:
     """Refuse a corpus whose figures would not mean anything; lists all that is wrong with it."""
-    clips = [clip for clip in read_corpus(corpus) if clip.source not in recipe.data.exclude]
+    folders = [corpus, *map(Path, recipe.data.speech)]
+    everything = [clip for folder in folders for clip in read_corpus(folder)]
+    clips = [clip for clip in everything if clip.source not in recipe.data.exclude]
     found = problems(clips)
     for split in ("train", recipe.validation.split):
         for keyword in recipe.keywords:

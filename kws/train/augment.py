@@ -174,7 +174,11 @@ class Augment(nn.Module):
 
 
 class FrameAugment(nn.Module):
-    """Cheap variety at every use of a cached window: level, and SpecAugment's masks set to silence."""
+    """Cheap variety at every use of a cached window: level, vocal tract, masks set to silence.
+
+    Vocal tract length perturbation (Jaitly and Hinton, 2013) here stretches the mel axis; masks are those of
+    SpecAugment (arXiv 1904.08779).
+    """
 
     def __init__(self, settings: Augmentation) -> None:
         super().__init__()
@@ -184,6 +188,7 @@ class FrameAugment(nn.Module):
         """Frames (B, n_mels, T) in bel."""
         s = self.settings
         gain = dice.uniform((len(frames), 1, 1), -s.gain_bel, s.gain_bel)
+        frames = _mel_warp(frames.shape[1], dice.uniform((len(frames),), *s.vocal_tract)) @ frames
         # Silence stays silence: only what lies well above the floor follows the gain.
         frames = torch.where(frames > 1, (frames + gain).clamp_min(0), frames)
         for _ in range(s.time_masks):
@@ -207,6 +212,13 @@ def _convolve(samples: Tensor, taps: Tensor) -> Tensor:
     length = -(-(n + taps.shape[1]) // 2048) * 2048  # small prime factors keep the transform fast
     product = torch.fft.rfft(samples, length) * torch.fft.rfft(taps, length)
     return torch.fft.irfft(product, length)[:, :n]
+
+
+def _mel_warp(n_mels: int, factor: Tensor) -> Tensor:
+    """Matrices (B, n_mels, n_mels) that move band k * factor to band k, between bands by interpolation."""
+    band = torch.arange(n_mels, device=factor.device)
+    position = (band * factor[:, None]).clamp_max(n_mels - 1)
+    return (1 - (position[:, :, None] - band).abs()).clamp_min(0)
 
 
 def _kept(count: int, length: int, widest: int, dice: Dice) -> Tensor:

@@ -67,7 +67,7 @@ class Trainer:
         self, recipe: Recipe, corpus: Path, run: Path, *, cache: Path, device: torch.device, jobs: int
     ) -> None:
         self.recipe, self.run, self.device = recipe, run, device
-        known = training_clips(read_corpus(corpus), recipe)
+        known = training_clips(corpus, recipe)
         self._record_origin(known)
         self.validator = Validator(corpus, recipe, cache, device, jobs)
         self.positives, self.negatives = load_pools(known, recipe, cache, device, jobs)
@@ -232,9 +232,11 @@ class Trainer:
         return cast(dict[str, Any], torch.load(path, weights_only=True)) if path.exists() else None
 
 
-def training_clips(clips: list[Clip], recipe: Recipe) -> list[Clip]:
-    """What a run may learn from."""
-    return [c for c in clips if c.split == "train" and c.source not in recipe.data.exclude]
+def training_clips(corpus: Path, recipe: Recipe) -> list[Clip]:
+    """What a run may learn from: the training split of its corpora."""
+    folders = [corpus, *map(Path, recipe.data.speech)]
+    clips = [clip for folder in folders for clip in read_corpus(folder)]
+    return [clip for clip in clips if clip.split == "train" and clip.source not in recipe.data.exclude]
 
 
 def load_float(run: Path, recipe: Recipe) -> KeywordNet:

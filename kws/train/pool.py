@@ -31,8 +31,12 @@ from kws.train.rooms import simulate_rooms, stack_responses
 from kws.train.windows import Window, WindowSampler
 
 SHARD_WINDOWS = 1024
+AT_EVERY_USE = ("gain_bel", "vocal_tract", "time_masks", "time_mask_frames", "mel_masks", "mel_mask_bands")
+"""Settings of `FrameAugment`: they do not change what is cached."""
 BATCH_WINDOWS = 128
 """Windows augmented at once; fixed, because random numbers are drawn per batch."""
+DRAWN = ("window_frames", "negative_shares")
+"""Beside the shares, what decides how a window is drawn."""
 
 
 @dataclass(frozen=True)
@@ -160,12 +164,10 @@ def _shard(folder: Path, positive: bool, number: int) -> Path:
 
 
 def _key(clips: list[Clip], recipe: Recipe) -> str:
-    settings = {
-        name: dump(getattr(recipe, name)) for name in ("seed", "keywords", "features", "augmentation")
-    }
-    # How many windows there are, and where the corpus lies, does not change what each one is.
-    free = ("positives", "negatives", "corpus")
-    settings["data"] = {k: v for k, v in dump(recipe.data).items() if k not in free}
+    settings = {name: dump(getattr(recipe, name)) for name in ("seed", "keywords", "features")}
+    settings["augmentation"] = {k: v for k, v in dump(recipe.augmentation).items() if k not in AT_EVERY_USE}
+    # How many windows there are, and where a corpus lies, does not change what each one is.
+    settings["data"] = {k: v for k, v in dump(recipe.data).items() if k.endswith("_share") or k in DRAWN}
     settings["clips"] = [f"{c.source}/{c.path.name} {c.label} {c.seconds} {c.speaker}" for c in clips]
     return hashlib.sha256(f"pool 1 {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
 

@@ -37,6 +37,8 @@ class Augmentation:
     """White noise of the microphone, in dB of full scale."""
     gain_bel: float = 0.6
     """Extra level change of the features at every use of a window, plus or minus."""
+    vocal_tract: Range = (0.9, 1.1)
+    """Stretch of the mel axis at every use of a window: longer and shorter vocal tracts."""
     time_masks: int = 1
     """SpecAugment (arXiv 1904.08779): stretches of frames set to silence."""
     time_mask_frames: int = 8
@@ -53,6 +55,8 @@ class Data:
 
     corpus: str = ""
     """Folder with a manifest.csv (docs/corpus.md); `kws train --data` overrides it."""
+    speech: tuple[str, ...] = ()
+    """More corpora, of speech without keywords, as `kws corpus negatives` builds them."""
     exclude: tuple[str, ...] = ()
     """Sources (folders of the corpus) that this run must not see."""
     window_frames: int = 240
