@@ -87,17 +87,17 @@ def build(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) 
     """
     rows = []
     for recordings in PACKAGES:
-        found = _unpack(recordings, destination)
+        found = unpack(recordings, destination)
         rows += found
         yield f"{recordings.package}: {len(found)} recordings"
-    spoken = _speak(destination, hours, tuple(forbidden), jobs)
+    spoken = speak(destination, hours, forbidden, jobs)
     rows += spoken
     yield f"espeak-ng: {len(spoken)} sentences"
     write_manifest(destination, rows)
 
 
-def _unpack(recordings: Recordings, destination: Path) -> list[Row]:
-    """Download a package and take its recordings out."""
+def unpack(recordings: Recordings, destination: Path) -> list[Row]:
+    """Download a package and take its recordings out; their rows."""
     folder = destination / recordings.package
     folder.mkdir(parents=True, exist_ok=True)
     pattern = re.compile(recordings.pattern)
@@ -117,9 +117,10 @@ def _unpack(recordings: Recordings, destination: Path) -> list[Row]:
     return rows
 
 
-def _speak(destination: Path, hours: float, forbidden: tuple[str, ...], jobs: int) -> list[Row]:
-    """Random words in every language in turn, by voices with a drawn speed and pitch."""
-    lists = {name: _words(name, package, forbidden) for name, (package, _) in WORD_LISTS.items()}
+def speak(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) -> list[Row]:
+    """Random words in every language in turn, by voices with a drawn speed and pitch; their rows."""
+    forbidden = tuple(forbidden)
+    lists = {name: words(name, forbidden) for name in WORD_LISTS}
     folder = destination / "espeak"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -146,13 +147,15 @@ def _speak(destination: Path, hours: float, forbidden: tuple[str, ...], jobs: in
     return rows
 
 
-def _words(name: str, package: str, forbidden: tuple[str, ...]) -> list[str]:
+def words(name: str, forbidden: Iterable[str]) -> list[str]:
+    """The words of a list of WORD_LISTS, without those that contain the last word of a forbidden phrase."""
     path = Path("/usr/share/dict", name)
     try:
-        words = path.read_text(encoding="utf-8").split()
+        listed = path.read_text(encoding="utf-8").split()
     except OSError as error:
-        raise DataError(f"{path} is missing; run: apt-get install {package}") from error
-    return [w for w in words if w.isalpha() and not any(k.split()[-1] in w.lower() for k in forbidden)]
+        raise DataError(f"{path} is missing; run: apt-get install {WORD_LISTS[name][0]}") from error
+    sounds = [phrase.split()[-1].lower() for phrase in forbidden]
+    return [word for word in listed if word.isalpha() and not any(s in word.lower() for s in sounds)]
 
 
 def _row(path: Path, root: Path, seconds: float, lang: str, licence: str) -> Row:

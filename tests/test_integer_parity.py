@@ -1,6 +1,7 @@
 """Every path gives the same codes: numpy reference, both graph forms, every step size, the training twin."""
 
 import itertools
+import platform
 from pathlib import Path
 
 import numpy as np
@@ -132,6 +133,7 @@ def test_exact_addition_gives_the_same_code_everywhere(scales: tuple[float, floa
     assert np.array_equal(add_as_neon_does(add), want)
 
 
+@pytest.mark.skipif(platform.machine() != "x86_64", reason="compares the rule of x86 with that of NEON")
 def test_addition_at_arbitrary_scales_depends_on_the_processor() -> None:
     """The negative control: without `exact_residual` the fixed-point rule of NEON gives other codes."""
     different = 0
