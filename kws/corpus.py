@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kws.errors import DataError
+from kws.files import replacing
 
 COLUMNS = (
     "path", "label", "kind", "speaker", "seconds", "split", "lang", "licence", "start", "end", "recording",
@@ -69,12 +70,11 @@ def read_corpus(folder: Path) -> list[Clip]:
 def write_manifest(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
     """Write `folder/manifest.csv` through a temporary file; returns its path."""
     manifest = folder / "manifest.csv"
-    partial = manifest.with_suffix(".csv.part")
-    with partial.open("w", newline="", encoding="utf-8") as file:
+    with replacing(manifest) as partial, partial.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS, restval="")
         writer.writeheader()
         writer.writerows(rows)
-    return partial.replace(manifest)
+    return manifest
 
 
 def keyword_of(label: str, keywords: Iterable[str]) -> str | None:

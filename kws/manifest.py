@@ -15,6 +15,7 @@ import yaml
 from kws import config
 from kws.errors import ConfigError, ModelError
 from kws.features import FeatureSettings
+from kws.files import replacing
 
 SCHEMA = 1
 """Version of the manifest's layout that this program reads and writes."""
@@ -209,12 +210,10 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
     text = yaml.safe_dump(
         config.dump(manifest), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
-    partial = path.with_name(path.name + ".partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
+        with replacing(path) as partial:
+            partial.write_text(text, encoding="utf-8")
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise ModelError(f"cannot write {path}: {error.strerror}; choose another place") from error
 
 

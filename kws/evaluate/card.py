@@ -7,6 +7,7 @@ from kws import config
 from kws.errors import ModelError
 from kws.evaluate.report import Plain, level_name
 from kws.evaluate.tables import DEFINITIONS, provenance, short_table
+from kws.files import replacing
 from kws.manifest import MANIFEST_FILE, Manifest, OperatingPoint, read_manifest, write_manifest
 
 CARD_FILE = "CARD.md"
@@ -127,6 +128,5 @@ def between_markers(text: str, content: str) -> str:
 
 def _write(path: Path, text: str) -> None:
     """The file appears complete or not at all."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_text(text, encoding="utf-8")

@@ -4,6 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from kws.files import replacing
+
 HISTORY, PICTURE = "history.jsonl", "history.png"
 
 
@@ -33,5 +35,5 @@ def _draw(run: Path, rows: list[dict[str, Any]]) -> None:
     lower.set_xticks(range(0, len(rows), every), [f"{r['phase']} {r['step']}" for r in rows[::every]])
     lower.legend()
     lower.grid(alpha=0.3)
-    figure.savefig(run / (PICTURE + ".part"), format="png", dpi=100)
-    (run / (PICTURE + ".part")).replace(run / PICTURE)
+    with replacing(run / PICTURE) as partial:
+        figure.savefig(partial, format="png", dpi=100)

@@ -17,6 +17,7 @@ from kws.audio import read_audio
 from kws.corpus import Clip
 from kws.errors import AudioError, DataError
 from kws.evaluate.span import speech_span, word_span
+from kws.files import replacing
 
 LONGEST_SENTENCE_S = 20.0
 """Longer clips (prompts read in one go, music) are used as they are."""
@@ -57,10 +58,13 @@ class Library:
         return self.samples(index)[start:end]
 
     def _build(self, audio: Path, index: Path) -> None:
-        partial, partial_index = audio.with_suffix(".i16.part"), index.with_suffix(".npz.part")
         offsets, spans, unreadable = [0], [], []
         jobs = [(c, self.sample_rate_hz) for c in self.clips]
-        with partial.open("wb") as file, ProcessPoolExecutor(os.cpu_count()) as pool:
+        with (
+            replacing(audio) as partial,
+            partial.open("wb") as file,
+            ProcessPoolExecutor(os.cpu_count()) as pool,
+        ):
             decoded = pool.map(_decode, jobs, chunksize=32)
             for clip, (samples, span) in zip(
                 self.clips, track(decoded, "decoding", total=len(jobs)), strict=True
@@ -74,10 +78,8 @@ class Library:
             raise DataError(
                 f"{len(unreadable)} files cannot be read, first {unreadable[0]}; check the corpus"
             )
-        with partial_index.open("wb") as file:
+        with replacing(index) as partial, partial.open("wb") as file:
             np.savez(file, offsets=np.array(offsets), spans=np.array(spans, np.int64).reshape(-1, 2))
-        partial.replace(audio)
-        partial_index.replace(index)
 
 
 def _decode(job: tuple[Clip, int]) -> tuple[NDArray[np.int16], tuple[int, int]]:

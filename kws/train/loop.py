@@ -33,6 +33,7 @@ from kws.config import dump
 from kws.corpus import Clip, read_corpus
 from kws.errors import ConfigError
 from kws.features import FRAME_STEP_BEL
+from kws.files import replacing
 from kws.train import history
 from kws.train.augment import Dice, FrameAugment
 from kws.train.loss import KeywordLoss
@@ -125,9 +126,8 @@ class Trainer:
                 "best": asdict(best) if best else None,
                 "float_best": float_best if plan.phase == "qat" else asdict(best) if best else None,
             }
-            partial = self.run / (CHECKPOINT + ".part")
-            torch.save(content, partial)
-            partial.replace(self.run / CHECKPOINT)
+            with replacing(self.run / CHECKPOINT) as partial:
+                torch.save(content, partial)
 
         every = self.recipe.training.validate_every_steps
         step = start
@@ -285,15 +285,13 @@ def _to(pool: Pool, device: torch.device) -> Pool:
 
 
 def _save_weights(net: nn.Module, path: Path) -> None:
-    partial = path.with_suffix(".part")
-    save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, partial)
-    partial.replace(path)
+    with replacing(path) as partial:
+        save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, partial)
 
 
 def _write(path: Path, content: bytes) -> None:
-    partial = path.with_name(path.name + ".part")
-    partial.write_bytes(content)
-    partial.replace(path)
+    with replacing(path) as partial:
+        partial.write_bytes(content)
 
 
 @contextmanager

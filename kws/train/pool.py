@@ -7,7 +7,6 @@ rendering goes on where it stopped, and any number of processes gives the same p
 
 import hashlib
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from torch import Tensor
 from kws.config import dump
 from kws.corpus import Clip
 from kws.features import FRAME_STEP_BEL
+from kws.files import replacing
 from kws.train.augment import Augment, Dice
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
@@ -143,11 +143,9 @@ def _write_shard(renderer: Renderer, folder: Path, positive: bool, number: int) 
     per_shard = SHARD_WINDOWS // BATCH_WINDOWS
     batches = [renderer.batch(positive, number * per_shard + i) for i in range(per_shard)]
     target = _shard(folder, positive, number)
-    unfinished = target.with_suffix(f".{os.getpid()}.part")
     columns = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
-    with unfinished.open("wb") as file:
+    with replacing(target) as unfinished, unfinished.open("wb") as file:
         np.savez(file, allow_pickle=False, **columns)
-    unfinished.replace(target)
 
 
 def _load(folder: Path, positive: bool, count: int) -> Pool:

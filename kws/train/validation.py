@@ -25,6 +25,7 @@ from kws.detector import peaks, smooth
 from kws.evaluate.metrics import balanced_weights, false_reject_rate, threshold_at
 from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_playlist
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
+from kws.files import replacing
 from kws.train.recipe import Recipe
 
 Codes = NDArray[np.uint8]
@@ -131,13 +132,11 @@ class Validator:
         with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             tasks = [(features, [c.path for c in stream]) for stream in ambient]
             streams = list(track(pool.map(_stream_codes, tasks), "validation ambient", total=len(tasks)))
-        partial = path.with_suffix(".part")
-        with partial.open("wb") as file:
+        with replacing(path) as partial, partial.open("wb") as file:
             content = (
                 {"words": np.array(words, np.int64)} | _joined("spoken", spoken) | _joined("ambient", streams)
             )
             np.savez(file, allow_pickle=False, **content)
-        partial.replace(path)
 
 
 def _stream_codes(task: tuple[FeatureSettings, list[Path]]) -> Codes:

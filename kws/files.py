@@ -1,0 +1,21 @@
+"""Files that appear complete or not at all."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name to write to: it becomes `path` when the block ends well, else it is removed.
+
+    So a full disk, an error or an interruption leaves the old file as it was and no half of a new one.
+    """
+    partial = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield partial
+        partial.replace(path)
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
