@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 Scores = NDArray[np.float32]
 
+SILENT_LOGIT = np.float32(-10)
+"""Logit taken for the time before a recording starts."""
+
 PEAK_FLOOR = 0.02
 """Peaks below this score are not listed."""
 
@@ -106,6 +109,17 @@ def smooth(posteriors: Scores, smoothing_steps: int) -> Scores:
     """
     past = np.zeros((smoothing_steps - 1, posteriors.shape[1]), np.float32)
     return _average(np.concatenate((past, posteriors)), len(posteriors))
+
+
+def scores_of(logits: Scores, smoothing_steps: int) -> Scores:
+    """Scores (T, K) of a whole recording from float logits (T, K), as a stream computes them from codes.
+
+    Row i is the sigmoid of the mean of logits i-smoothing_steps+1..i; before the start all is silent.
+    """
+    past = np.full((smoothing_steps - 1, logits.shape[1]), SILENT_LOGIT, np.float32)
+    mean = _average(np.concatenate((past, logits)), len(logits))
+    scores: Scores = 1 / (1 + np.exp(-mean))
+    return scores
 
 
 def peaks(

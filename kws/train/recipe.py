@@ -107,8 +107,8 @@ class Training:
     """The score may peak this long before the end of the word ..."""
     late_ms: int = 280
     """... to this long after it."""
-    smoothing_steps: int = 5
-    """Posteriors averaged into a score, while training and listening."""
+    smoothing_steps: int = 8
+    """Logits averaged into a score, while training and listening."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from kws.audio import read_audio
 from kws.config import dump
 from kws.corpus import Clip, keyword_of
-from kws.detector import peaks, smooth
+from kws.detector import peaks, scores_of
 from kws.evaluate.metrics import balanced_weights, false_reject_rate, threshold_at
 from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_playlist
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
@@ -105,8 +105,8 @@ class Validator:
     @torch.no_grad()
     def _scores(self, net: nn.Module, codes: Codes) -> NDArray[np.float32]:
         frames: Tensor = torch.from_numpy(codes.T[None].astype(np.float32)).to(self.device) * FRAME_STEP_BEL
-        posteriors = torch.sigmoid(net(frames))[0].T.contiguous().cpu().numpy()
-        return smooth(posteriors, self.recipe.training.smoothing_steps)
+        logits = net(frames)[0].T.contiguous().cpu().numpy()
+        return scores_of(logits, self.recipe.training.smoothing_steps)
 
     def _best(self, scores: NDArray[np.float32], word: NDArray[np.int64]) -> NDArray[np.float32]:
         """Highest score of each keyword in the hit window, (K,)."""
