@@ -55,9 +55,9 @@ class ModelFile:
     frames_per_step: int
     """Feature frames that one model call consumes."""
     frames_per_score: int
-    """Feature frames between two posteriors."""
+    """Feature frames between two scores."""
     receptive_field_frames: int
-    """Frames of past audio that one posterior depends on."""
+    """Frames of past audio that one logit depends on."""
     input: Quantisation
     """Of the features, in bel."""
     output: Quantisation
@@ -75,12 +75,12 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class DetectorSettings:
-    """How posteriors become detections."""
+    """How logits become scores, and scores detections."""
 
     thresholds: dict[str, float]
-    """Per keyword: the smoothed score, 0..1, that counts as heard."""
-    smoothing_steps: int = 5
-    """Posteriors averaged into one score."""
+    """Per keyword: the score, 0..1, that counts as heard."""
+    smoothing_steps: int = 8
+    """Logits averaged into one score."""
     refractory_seconds: float = 1.0
     """Audio time after a detection in which the model makes no other one."""
     hits_required: int = 1

@@ -1,4 +1,4 @@
-"""A wake-word network in ONNX Runtime: one session per model, one set of state buffers per audio stream.
+"""A wake-word model: one ONNX Runtime session, and any number of streams, samples in and scores out.
 
 The graph keeps no state. Each causal convolution reads its past from an input ``s_<name>`` and hands back its
 whole buffer, past and new frames, as ``c_<name>``; the next step's ``s_<name>`` is bound, by raw pointer, to
@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 from kws.errors import ModelError
 from kws.features import Frames, LogMel, Samples
 from kws.manifest import MODEL_FILE, Manifest, find_model, read_manifest
-
-Posteriors = NDArray[np.float32]
+from kws.scores import Scores, Smoother
 
 
 def load_model(name_or_path: str | Path = "default") -> "Model":
@@ -54,7 +53,7 @@ class Model:
 
 
 class Stream:
-    """One stream of audio: samples in, posteriors out, all context carried inside.
+    """One stream of audio: samples in, scores out, all context carried inside.
 
     The same samples give the same bits however they are cut into calls of `feed`.
     """
@@ -62,30 +61,35 @@ class Stream:
     def __init__(self, session: Any, manifest: Manifest) -> None:
         self.features = LogMel(manifest.features, block_frames=manifest.model.frames_per_step)
         self.network = Network(session, manifest)
+        output = manifest.model.output
+        self.smoother = Smoother(
+            output.scale, output.zero_point, manifest.detector.smoothing_steps, len(manifest.keywords)
+        )
         self._none = np.zeros((0, len(manifest.keywords)), np.float32)
 
-    def feed(self, samples: Samples) -> Posteriors:
-        """Add int16 or float32 (-1..1) mono samples, any number; return (steps, keywords) posteriors.
+    def feed(self, samples: Samples) -> Scores:
+        """Add int16 or float32 (-1..1) mono samples, any number; return scores (steps, keywords), 0..1.
 
         Raises:
             AudioError: more than one channel, another type, or samples that are not finite.
         """
-        posteriors = [self.network.step(frames).copy() for frames in self.features.blocks(samples)]
-        if len(posteriors) == 1:  # the usual case: one block from the microphone is one step
-            return posteriors[0]
-        return np.concatenate(posteriors) if posteriors else self._none
+        scores = [self.smoother.feed(self.network.step(frames)) for frames in self.features.blocks(samples)]
+        if len(scores) == 1:  # the usual case: one block from the microphone is one step
+            return scores[0]
+        return np.concatenate(scores) if scores else self._none
 
-    def flush(self) -> Posteriors:
-        """Posteriors of the samples still waiting for a full step, silence taken as the rest; then reset."""
+    def flush(self) -> Scores:
+        """Scores of the samples still waiting for a full step, silence taken as the rest; then reset."""
         frames = self.features.flush()
-        posteriors = self.network.step(frames).copy() if len(frames) else self._none
-        self.network.reset()
-        return posteriors
+        scores = self.smoother.feed(self.network.step(frames)) if len(frames) else self._none
+        self.reset()
+        return scores
 
     def reset(self) -> None:
         """Forget all context: the next sample is the first of a new stream."""
         self.features.reset()
         self.network.reset()
+        self.smoother.reset()
 
 
 class Network:
@@ -105,11 +109,9 @@ class Network:
         ]
         self._scale = np.float32(model.input.scale)
         self._zero_point = np.float32(model.input.zero_point)
-        self._codes_in, self._codes_out = self._input[0, 0], self._logits[0, 0]
+        self._codes_in: NDArray[np.uint8] = self._input[0, 0]
+        self._codes_out: NDArray[np.uint8] = self._logits[0, 0]
         self._codes = np.zeros(self._codes_in.shape, np.float32)
-        self._posteriors = np.zeros(self._codes_out.shape, np.float32)
-        logits = model.output.scale * (np.arange(256) - model.output.zero_point)
-        self._sigmoid = (1 / (1 + np.exp(-logits))).astype(np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -119,8 +121,8 @@ class Network:
                 buffer.fill(self._zero_points[name])
         self._turn = 0
 
-    def step(self, frames: Frames) -> Posteriors:
-        """Posteriors (steps, keywords) of the next frames (frames_per_step, n_mels).
+    def step(self, frames: Frames) -> NDArray[np.uint8]:
+        """Logit codes (steps, keywords) of the next frames (frames_per_step, n_mels).
 
         The result is overwritten by the next step.
         """
@@ -131,7 +133,7 @@ class Network:
         np.minimum(codes, 255, out=self._codes_in, casting="unsafe")  # never below 0, as features are not
         self._run(self._bindings[self._turn])
         self._turn ^= 1
-        return np.take(self._sigmoid, self._codes_out, out=self._posteriors, mode="clip")
+        return self._codes_out
 
     def _bind(self, session: Any, shapes: dict[str, list[int]], past: Any, present: Any) -> Any:
         binding = session.io_binding()

@@ -4,10 +4,11 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from kws.detector import Detector, Scores
+from kws.detector import Detector
 from kws.events import Detection
 from kws.features import Samples
 from kws.model import Model
+from kws.scores import Scores
 
 
 class Pipeline:
@@ -16,19 +17,18 @@ class Pipeline:
     def __init__(self, model: Model) -> None:
         self.stream = model.stream()
         self.detector = Detector.for_model(model)
-
-    @property
-    def scores(self) -> Scores:
-        """Smoothed scores that the last call produced, (steps, keywords)."""
-        return self.detector.scores
+        self.scores: Scores = np.zeros((0, len(model.keywords)), np.float32)
+        """What the last call produced, (steps, keywords)."""
 
     def feed(self, samples: Samples) -> list[Detection]:
         """Take the next samples, any number; return what was heard in them."""
-        return self.detector.feed(self.stream.feed(samples))
+        self.scores = self.stream.feed(samples)
+        return self.detector.feed(self.scores)
 
     def flush(self) -> list[Detection]:
         """What the last, unfinished step holds. Call `reset` before other audio."""
-        return self.detector.feed(self.stream.flush())
+        self.scores = self.stream.flush()
+        return self.detector.feed(self.scores)
 
     def reset(self) -> None:
         """Forget all context: the next sample is the first of a new stream."""
@@ -40,7 +40,7 @@ def score_recording(pipeline: Pipeline, blocks: Iterable[Samples]) -> tuple[Scor
     """Run one whole recording.
 
     Returns:
-        Smoothed scores (T, keywords), the detections, and the number of samples.
+        Scores (T, keywords), the detections, and the number of samples.
     """
     pipeline.reset()
     scores, detections, samples = [], [], 0

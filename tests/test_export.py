@@ -51,8 +51,8 @@ def test_export_writes_a_model_that_listens(tmp_path: Path) -> None:
     manifest = export.export(quant_net(), tmp_path / "models" / "toy", describe)
     assert sorted(path.name for path in (tmp_path / "models").iterdir()) == ["toy"]
     assert read_manifest(tmp_path / "models" / "toy") == manifest
-    posteriors = model.load_model(tmp_path / "models" / "toy").stream().feed(np.zeros(16_000, np.int16))
-    assert posteriors.shape[1] == N_KEYWORDS
+    scores = model.load_model(tmp_path / "models" / "toy").stream().feed(np.zeros(16_000, np.int16))
+    assert scores.shape[1] == N_KEYWORDS
 
 
 def test_export_manifest_holds_the_facts(tmp_path: Path) -> None:

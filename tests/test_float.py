@@ -35,6 +35,8 @@ def test_float_listener_hears_what_its_int8_twin_hears(folder, notes):
     exact, coded = float_listener(folder)(notes), int8_listener(str(folder))(notes)
     assert exact.shape == coded.shape
     assert np.abs(exact - coded).max() < 0.15
+    steps = read_manifest(folder).detector.smoothing_steps
+    exact, coded = exact[steps:], coded[steps:]  # what they take for the time before the start differs
     assert np.corrcoef(exact[:, 0], coded[:, 0])[0, 1] > 0.98
 
 

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kws.detector import PEAK_FLOOR, peaks
 from kws.evaluate import metrics
+from kws.scores import PEAK_FLOOR, peaks
 
 # Ten ambient peaks in two hours.
 AMBIENT = [0.9, 0.1, 0.5, 0.3, 0.8, 0.3, 0.05, 0.2, 0.7, 0.6]

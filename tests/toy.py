@@ -126,7 +126,7 @@ def manifest_for(content: bytes) -> Manifest:
             states=STATES,
         ),
         features=FeatureSettings(),
-        detector=DetectorSettings(thresholds=dict.fromkeys(KEYWORDS, 0.5)),
+        detector=DetectorSettings(smoothing_steps=5, thresholds=dict.fromkeys(KEYWORDS, 0.5)),
         training=Training((Source("worked out by hand", "CC0-1.0", 0, 0.0),), "none", "none", 0),
         licence="Apache-2.0",
         operating_curve={"low note": (OperatingPoint(0.5, 0.4, 0.03),)},

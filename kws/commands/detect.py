@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from kws.audio import file_blocks
-from kws.detector import PEAK_DISTANCE_SECONDS, peaks
 from kws.errors import AudioError, ConfigError
 from kws.manifest import Manifest
 from kws.model import load_model
 from kws.pipeline import Pipeline, score_recording
+from kws.scores import PEAK_DISTANCE_SECONDS, peaks
 
 _BLOCK_MS = 1000  # any size gives the same scores; a second keeps the memory small and the overhead low
 _FILES_PER_TASK = 16

@@ -21,7 +21,7 @@ from kws.evaluate.stream import Listener, int8_listener, play
 from kws.evaluate.tables import full_report, provenance, short_table
 from kws.features import LogMel
 from kws.manifest import Manifest, find_model, read_manifest
-from kws.model import Posteriors
+from kws.scores import Scores, scores_of
 
 FLOAT_FILE = "float.safetensors"
 
@@ -94,12 +94,11 @@ def float_listener(folder: Path) -> Listener:
     net.eval()
     features = LogMel(manifest.features, manifest.model.frames_per_step)
 
-    def listen(samples: Audio) -> Posteriors:
+    def listen(samples: Audio) -> Scores:
         frames = np.concatenate((features.feed(samples), features.flush()))
         with torch.inference_mode():
-            logits = net(torch.from_numpy(frames.T[None]))[0].T  # (steps, K)
-        posteriors: Posteriors = torch.sigmoid(logits).contiguous().numpy()
-        return posteriors
+            logits = net(torch.from_numpy(frames.T[None]))[0].T.numpy()  # (steps, K)
+        return scores_of(logits, manifest.detector.smoothing_steps)
 
     return listen
 

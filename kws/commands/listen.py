@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kws.audio import Microphone, file_blocks, level_dbfs, paced, raw_stdin
-from kws.detector import Scores
 from kws.errors import AudioError, ConfigError
 from kws.events import Detection
 from kws.features import Samples
 from kws.model import Model, load_model
 from kws.pipeline import Pipeline
+from kws.scores import Scores
 
 EXAMPLE_FILE = "example.flac"
 """A recording in the model's folder that holds its keywords."""

@@ -128,16 +128,16 @@ def _whole(model: Model, chunks: Chunks) -> float:
 def _parts(model: Model, chunks: Chunks) -> tuple[list[float], list[float]]:
     """CPU ms per second of audio of features, network and detector; wall ms of each chunk."""
     pipeline = Pipeline(model)
-    features, network, detector = pipeline.stream.features, pipeline.stream.network, pipeline.detector
+    stream, detector = pipeline.stream, pipeline.detector
     clock = time.thread_time_ns
     spent_ns, steps_ms = [0, 0, 0], []
     for chunk in chunks:
         wall_ns, start_ns = time.perf_counter_ns(), clock()
-        for frames in features.blocks(chunk):
+        for frames in stream.features.blocks(chunk):
             after_features_ns = clock()
-            posteriors = network.step(frames)
+            codes = stream.network.step(frames)
             after_network_ns = clock()
-            detector.feed(posteriors)
+            detector.feed(stream.smoother.feed(codes))
             end_ns = clock()
             spent_ns[0] += after_features_ns - start_ns
             spent_ns[1] += after_network_ns - after_features_ns

@@ -1,6 +1,6 @@
 """How often a model fails, in the field's words. Pure functions on arrays.
 
-* **Trial**: one spoken keyword. Its score is the highest peak of that keyword's smoothed score in the hit
+* **Trial**: one spoken keyword. Its score is the highest peak of that keyword's score in the hit
   window (see `kws.evaluate.stream`), 0 without a peak.
 * **False reject**: a trial whose score is below the threshold. FRR = false rejects / trials.
 * **False accept**: a peak of at least the threshold in audio that holds no keyword. Peaks are at least a
@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kws.detector import PEAK_FLOOR
+from kws.scores import PEAK_FLOOR
 
 CONFIDENCE = 0.95
 Z = 1.959963984540054

@@ -1,7 +1,7 @@
 """Plays recordings through the real streaming pipeline and notes what it heard.
 
 A positive is played alone, with faint noise or real noise around it; ambient audio is played as it is. Only
-the peaks of the smoothed score are kept, so that any threshold can be judged afterwards.
+the peaks of the score are kept, so that any threshold can be judged afterwards.
 """
 
 import sys
@@ -17,17 +17,17 @@ import numpy as np
 
 from kws.audio import read_audio
 from kws.corpus import Clip, keyword_of
-from kws.detector import PEAK_DISTANCE_SECONDS, Scores, peaks, smooth
 from kws.errors import AudioError
 from kws.evaluate.playlist import Audio, EvaluationSettings, Mixer, Playlist, find_word
 from kws.manifest import Manifest
-from kws.model import Posteriors, load_model
+from kws.model import load_model
+from kws.scores import PEAK_DISTANCE_SECONDS, Scores, peaks
 
 CLEAN = "clean"
 """Name of the condition without added noise; the others are called "10 dB" and so on."""
 
-Listener = Callable[[Audio], Posteriors]
-"""Hears one whole stream from silence on: samples (n,) -> posteriors (steps, keywords)."""
+Listener = Callable[[Audio], Scores]
+"""Hears one whole stream from silence on: samples (n,) -> scores (steps, keywords)."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Trial:
     score: float
     """Highest peak in the hit window; 0 without one."""
     window: Scores
-    """The keyword's smoothed scores in the hit window, (rows,)."""
+    """The keyword's scores in the hit window, (rows,)."""
     window_start_s: float
     """Time of the first of them, relative to the end of the word."""
     row_seconds: float
@@ -81,7 +81,7 @@ class Phrase:
 
     clip: Clip
     scores: dict[str, float]
-    """Highest smoothed score of each keyword."""
+    """Highest score of each keyword."""
 
 
 @dataclass
@@ -134,7 +134,7 @@ class Player:
     def phrase(self, clip: Clip) -> Record:
         """Play a word or phrase that is no keyword."""
         samples = read_audio(clip.path, self._rate_hz)
-        highest = self._scores(self._mixer.track(samples, (0, len(samples)), None, 0)).max(axis=0)
+        highest = self._listen(self._mixer.track(samples, (0, len(samples)), None, 0)).max(axis=0)
         return Record(
             phrases=[Phrase(clip, dict(zip(self._manifest.keywords, highest.tolist(), strict=True)))]
         )
@@ -153,7 +153,7 @@ class Player:
             seconds = len(parts[-1]) / self._rate_hz
             end_s += seconds
             record.ambient_seconds[clip.kind] += seconds
-        for keyword, found in self._peaks(self._scores(np.concatenate(parts))).items():
+        for keyword, found in self._peaks(self._listen(np.concatenate(parts))).items():
             for time_s, score in found:
                 place = max(0, int(np.searchsorted(starts_s, time_s)) - 1)
                 record.peaks.append(AmbientPeak(clips[place], keyword, time_s - starts_s[place], score))
@@ -162,7 +162,7 @@ class Player:
     def _trial(self, clip: Clip, condition: str, track: Audio, word: tuple[int, int]) -> Trial:
         keyword = keyword_of(clip.label, self._manifest.keywords)
         assert keyword is not None  # noqa: S101 (the playlist holds only clips that say one)
-        scores = self._scores(track)
+        scores = self._listen(track)
         start_s, end_s = (self._settings.lead_in_seconds + sample / self._rate_hz for sample in word)
         last_s = end_s + self._settings.hit_window_seconds
         hits = [score for time_s, score in self._peaks(scores)[keyword] if start_s <= time_s <= last_s]
@@ -178,9 +178,6 @@ class Player:
             row_seconds=self._hop_s,
         )
 
-    def _scores(self, samples: Audio) -> Scores:
-        return smooth(self._listen(samples), self._manifest.detector.smoothing_steps)
-
     def _peaks(self, scores: Scores) -> dict[str, list[tuple[float, float]]]:
         """Per keyword: (seconds since the start of the stream, score) of each peak."""
         distance = self._manifest.score_rows(PEAK_DISTANCE_SECONDS)
@@ -195,7 +192,7 @@ def int8_listener(model: str) -> Listener:
     """The shipped pipeline: the INT8 model in a folder, streaming."""
     stream = load_model(model).stream()
 
-    def listen(samples: Audio) -> Posteriors:
+    def listen(samples: Audio) -> Scores:
         return np.concatenate((stream.feed(samples), stream.flush()))
 
     return listen

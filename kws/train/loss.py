@@ -2,7 +2,7 @@
 
 Max pooling over time (Sun et al., arXiv 1705.02411; Hou et al., arXiv 2001.10097) lets the network choose
 where in the hit window it fires, and lets each negative window teach by its worst moment only, which is what
-the detector will see. Logits are averaged over the smoothing window first, as posteriors will be.
+the detector will see. Logits are averaged over the smoothing window first, as `kws.scores` does.
 """
 
 import torch
@@ -51,6 +51,6 @@ class KeywordLoss:
         return loss.sum(1)
 
     def _step(self, sample: Tensor) -> Tensor:
-        """Index of the first posterior that has heard everything before `sample`."""
+        """Index of the first logit that has heard everything before `sample`."""
         frames = sample - self._window + self._frame_hop
         return torch.div(frames + self._hop - 1, self._hop, rounding_mode="floor") - 1

@@ -27,7 +27,7 @@ class NetworkSettings:
     stem_kernel: int = 5
     """Taps of the first convolution, over frames."""
     stride: int = 2
-    """Frames per posterior."""
+    """Frames per logit."""
     dropout: float = 0.05
     """Probability that a channel is silenced before the head while training."""
 

@@ -129,7 +129,7 @@ class IntegerNet:
 
     @property
     def receptive_field_frames(self) -> int:
-        """Frames of past audio, the current one included, that one posterior depends on."""
+        """Frames of past audio, the current one included, that one logit depends on."""
         strided = sum(conv.context for conv, _ in self.blocks) + self.head.context
         return self.stem.weight.shape[2] + self.stem.stride * strided
 

@@ -21,15 +21,14 @@ from torch import Tensor, nn
 from kws.audio import read_audio
 from kws.config import dump
 from kws.corpus import Clip, keyword_of
-from kws.detector import peaks, scores_of
 from kws.evaluate.metrics import balanced_weights, false_reject_rate, threshold_at
 from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_playlist
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
 from kws.files import replacing
+from kws.scores import PEAK_DISTANCE_SECONDS, peaks, scores_of
 from kws.train.recipe import Recipe
 
 Codes = NDArray[np.uint8]
-PEAK_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Validator:
             [self._best(self._scores(net, c), w) for c, w in zip(self._spoken, self._words, strict=True)]
         )
         heard: list[list[float]] = [[] for _ in self.recipe.keywords]
-        distance = round(PEAK_SECONDS * 1000 / self._step_ms)
+        distance = round(PEAK_DISTANCE_SECONDS * 1000 / self._step_ms)
         for stream in self._ambient:
             for column, found in zip(
                 heard, peaks(self._scores(net, stream), min_distance_rows=distance), strict=True
