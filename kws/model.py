@@ -22,6 +22,10 @@ from kws.features import Frames, LogMel, Samples
 from kws.manifest import MODEL_FILE, Manifest, find_model, read_manifest
 from kws.scores import Scores, Smoother
 
+AFTERMATH_SECONDS = 0.5
+"""After the end of a word its score still rises: the network is trained to fire up to 0.28 s later, and a
+score averages some logits more."""
+
 
 def load_model(name_or_path: str | Path = "default") -> "Model":
     """Load an installed model by name, or a model folder by path.
@@ -79,9 +83,12 @@ class Stream:
         return np.concatenate(scores) if scores else self._none
 
     def flush(self) -> Scores:
-        """Scores of the samples still waiting for a full step, silence taken as the rest; then reset."""
-        frames = self.features.flush()
-        scores = self.smoother.feed(self.network.step(frames)) if len(frames) else self._none
+        """Scores of the last samples and of the silence after them; then reset.
+
+        A score peaks up to `AFTERMATH_SECONDS` after the end of a word, which may be the end of the audio.
+        """
+        silence = round(AFTERMATH_SECONDS * self.features.settings.sample_rate_hz)
+        scores = self.feed(np.zeros(silence, np.float32))
         self.reset()
         return scores
 
@@ -112,14 +119,26 @@ class Network:
         self._codes_in: NDArray[np.uint8] = self._input[0, 0]
         self._codes_out: NDArray[np.uint8] = self._logits[0, 0]
         self._codes = np.zeros(self._codes_in.shape, np.float32)
-        self.reset()
+        self._turn = 0
+        self._settled = self._silence(-(-model.receptive_field_frames // model.frames_per_step))
 
     def reset(self) -> None:
-        """Back to the state after endless silence before the network: every past value is real zero."""
-        for buffers in self._buffers:
-            for name, buffer in buffers.items():
-                buffer.fill(self._zero_points[name])
+        """Back to the state after endless silence, in which a stream starts."""
+        for name, buffer in self._settled.items():
+            self._buffers[0][name][:] = buffer
         self._turn = 0
+
+    def _silence(self, steps: int) -> dict[str, NDArray[np.uint8]]:
+        """Hear silence for at least `steps`; returns the buffers it leaves.
+
+        Biases make silence something else than zeros inside the network. Without this, a word right at the
+        start of a stream would meet a state that training has only seen long before a word.
+        """
+        for name, buffer in self._buffers[0].items():
+            buffer.fill(self._zero_points[name])
+        for _ in range(steps + steps % 2):  # an even number ends in the first set of buffers
+            self.step(np.zeros_like(self._codes))
+        return {name: buffer.copy() for name, buffer in self._buffers[0].items()}
 
     def step(self, frames: Frames) -> NDArray[np.uint8]:
         """Logit codes (steps, keywords) of the next frames (frames_per_step, n_mels).

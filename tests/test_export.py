@@ -95,13 +95,13 @@ def plant_wrong_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "build", build)
 
 
-def plant_wrong_state(monkeypatch: pytest.MonkeyPatch) -> None:
+def plant_wrong_output(monkeypatch: pytest.MonkeyPatch) -> None:
     original = export.model_file
 
     def facts(*arguments: Any) -> ModelFile:
         made = original(*arguments)
-        states = tuple(dataclasses.replace(s, zero_point=s.zero_point + 90) for s in made.states)
-        return dataclasses.replace(made, states=states)
+        output = dataclasses.replace(made.output, zero_point=made.output.zero_point + 1)
+        return dataclasses.replace(made, output=output)
 
     monkeypatch.setattr(export, "model_file", facts)
 
@@ -144,7 +144,7 @@ def plant_large_weight(monkeypatch: pytest.MonkeyPatch) -> None:
     ("plant", "message"),
     [
         (plant_wrong_weight, "differ from the integer reference"),
-        (plant_wrong_state, "random chunks"),
+        (plant_wrong_output, "random chunks"),
         (plant_float_operator, "MaxPool"),
         (plant_other_twin, "head: the training twin"),
         (plant_large_weight, "weight of 65"),

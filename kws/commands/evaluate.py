@@ -21,6 +21,7 @@ from kws.evaluate.stream import Listener, int8_listener, play
 from kws.evaluate.tables import full_report, provenance, short_table
 from kws.features import LogMel
 from kws.manifest import Manifest, find_model, read_manifest
+from kws.model import AFTERMATH_SECONDS
 from kws.scores import Scores, scores_of
 
 FLOAT_FILE = "float.safetensors"
@@ -93,12 +94,19 @@ def float_listener(folder: Path) -> Listener:
     net.load_state_dict(weights)
     net.eval()
     features = LogMel(manifest.features, manifest.model.frames_per_step)
+    settling_steps = -(-manifest.model.receptive_field_frames // manifest.model.frames_per_step)
+    silence = np.zeros(
+        (settling_steps * manifest.model.frames_per_step, manifest.features.n_mels), np.float32
+    )
 
     def listen(samples: Audio) -> Scores:
-        frames = np.concatenate((features.feed(samples), features.flush()))
+        aftermath = np.zeros(round(AFTERMATH_SECONDS * manifest.features.sample_rate_hz), np.float32)
+        frames = np.concatenate((silence, features.feed(np.concatenate((samples, aftermath)))))
+        features.reset()
         with torch.inference_mode():
             logits = net(torch.from_numpy(frames.T[None]))[0].T.numpy()  # (steps, K)
-        return scores_of(logits, manifest.detector.smoothing_steps)
+        heard = logits[len(silence) // manifest.model.frames_per_score :]
+        return scores_of(heard, manifest.detector.smoothing_steps)
 
     return listen
 
