@@ -5,8 +5,10 @@ The keyword is a rising sweep, everything else is falling sweeps, noise and hum.
 
 import csv
 import json
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -96,6 +98,11 @@ def program(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+def rows(run: Path) -> list[dict[str, Any]]:
+    """The validations of a run."""
+    return [json.loads(line) for line in (run / "history.jsonl").read_text().splitlines()]
+
+
 @pytest.fixture(scope="module")
 def work(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with recipe.yaml, a finished run and the exported, evaluated model."""
@@ -137,11 +144,34 @@ def test_report_holds_float_beside_int8(work: Path) -> None:
 
 
 def test_history_has_a_line_for_each_validation(work: Path) -> None:
-    rows: list[dict[str, Any]] = [
-        json.loads(x) for x in (work / "run/history.jsonl").read_text().splitlines()
+    assert [(r["phase"], r["step"]) for r in rows(work / "run")] == [
+        ("float", 80),
+        ("float", 160),
+        ("qat", 40),
     ]
-    assert [(r["phase"], r["step"]) for r in rows] == [("float", 80), ("float", 160), ("qat", 40)]
     assert (work / "run/history.png").stat().st_size > 1000
+
+
+def test_interrupted_run_goes_on_as_if_nothing_had_happened(work: Path, corpus: Path) -> None:
+    arguments = ["train", "recipe.yaml", "--data", str(corpus), "--run", "again", "--resume"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "kws", *arguments],
+        cwd=work,
+        env=program_environment(work) | {"KWS_CACHE": str(work / "cache"), "PYTHONWARNINGS": "default"},
+    )
+    end = time.monotonic() + 300
+    while not (work / "again/checkpoint.pt").exists() and time.monotonic() < end:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert len(rows(work / "again")) < 3
+    done = program(*arguments, cwd=work)
+    assert done.returncode == 0, done.stderr
+    straight, resumed = (
+        [(r["phase"], r["step"], r["loss"], r["objective"]) for r in rows(work / run)]
+        for run in ("run", "again")
+    )
+    assert resumed == straight
 
 
 def test_finished_run_is_not_overwritten(work: Path, corpus: Path) -> None:

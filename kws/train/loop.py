@@ -16,49 +16,37 @@ checkpoint: a resumed run continues the same course.
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Literal, cast
+from threading import Event
+from types import FrameType
+from typing import Any, cast
 
 import torch
 import yaml
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch import nn
 
 from kws.config import dump
 from kws.corpus import Clip, read_corpus
 from kws.errors import ConfigError
-from kws.features import FRAME_STEP_BEL
 from kws.files import replacing
 from kws.train import history
 from kws.train.augment import Dice, FrameAugment
+from kws.train.batches import Batches
+from kws.train.learner import Learner, Plan
 from kws.train.loss import KeywordLoss
 from kws.train.net import KeywordNet
-from kws.train.pool import Pool, load_pools
+from kws.train.pool import load_pools
 from kws.train.provenance import TRAINING_FILE, training_record
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
 from kws.train.validation import Result, Validator
 
-Phase = Literal["float", "qat"]
-WARM_UP = 0.05
-"""Share of the steps in which the learning rate rises."""
 CONFIG, CHECKPOINT = "config.yaml", "checkpoint.pt"
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How long and how fast one phase learns."""
-
-    phase: Phase
-    steps: int
-    learning_rate: float
-    weight_decay: float
-    scale_learning_rate: float = 0.0
 
 
 class Trainer:
@@ -71,19 +59,25 @@ class Trainer:
         known = training_clips(corpus, recipe)
         self._record_origin(known)
         self.validator = Validator(corpus, recipe, cache, device, jobs)
-        self.positives, self.negatives = load_pools(known, recipe, cache, device, jobs)
-        if device.type == "cuda":  # everything resident: batches are gathered on the device
-            self.positives, self.negatives = (_to(p, device) for p in (self.positives, self.negatives))
+        self.batches = Batches(
+            *load_pools(known, recipe, cache, device, jobs), recipe.training, recipe.seed, device
+        )
         self.loss = KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
         self.frame_augment = FrameAugment(recipe.augmentation)
-        self.last_loss = torch.full((len(self.negatives),), torch.inf)
 
     def train(self) -> Result:
-        """Run both phases, or what is left of them; returns the validation of the quantised network kept."""
+        """Run both phases, or what is left of them; returns the validation of the quantised network kept.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C or SIGTERM came; the state after the last whole step is saved.
+        """
         t, q = self.recipe.training, self.recipe.quantisation
-        with _interruptible():
-            self._phase(Plan("float", t.steps, t.learning_rate, t.weight_decay))
-            return self._phase(Plan("qat", q.steps, q.learning_rate, t.weight_decay, q.scale_learning_rate))
+        with stop_request() as stopping:
+            saved = self._saved()
+            if not saved or saved["phase"] == "float":
+                self._phase(Plan("float", 0, t.steps, t.learning_rate, t.weight_decay), stopping)
+            quantised = Plan("qat", t.steps, q.steps, q.learning_rate, t.weight_decay, q.scale_learning_rate)
+            return self._phase(quantised, stopping)
 
     def _record_origin(self, clips: list[Clip]) -> None:
         """Write config.yaml and training.yaml, once: a resumed run keeps its origin."""
@@ -97,135 +91,77 @@ class Trainer:
             _write(self.run / TRAINING_FILE, yaml.safe_dump(dump(origin), sort_keys=False).encode())
         _write(self.run / CONFIG, config)
 
-    def _phase(self, plan: Plan) -> Result:
-        state = self._saved()
-        if state and plan.phase == "float" and state["phase"] == "qat":
-            return Result(**state["float_best"])
-        net = self._network(plan)
-        optimiser = _optimiser(net, plan)
-        average = AveragedModel(
-            net, multi_avg_fn=get_ema_multi_avg_fn(self.recipe.training.average_decay), use_buffers=True
-        )
-        start, best = 0, None
-        if state and state["phase"] == plan.phase:
-            net.load_state_dict(state["net"])
-            average.load_state_dict(state["average"])
-            optimiser.load_state_dict(state["optimiser"])
-            self.last_loss = state["last_loss"]
-            start, best = state["step"], Result(**state["best"]) if state["best"] else None
-        float_best = state["float_best"] if state and plan.phase == "qat" else None
+    def _phase(self, plan: Plan, stopping: Event) -> Result:
+        """Take the steps of one phase that are missing."""
+        saved = self._saved()
+        learner = Learner(self._network(plan), plan, self.recipe.training.average_decay)
+        if saved and saved["phase"] == plan.phase:
+            learner.load_state_dict(saved["learner"])
+            self.batches.load_state_dict(saved["batches"])
+        with _progress(plan, learner.step) as show:
+            while learner.step < plan.steps:
+                if stopping.is_set():
+                    self._save(learner)
+                    raise KeyboardInterrupt
+                loss = self._step(learner)
+                show(loss)
+                if self._is_due(learner):
+                    self._validate(learner, loss)
+                    self._save(learner)
+        assert learner.best is not None  # noqa: S101 - the last step validates
+        return learner.best
 
-        def save(step: int) -> None:
-            content = {
-                "phase": plan.phase,
-                "step": step,
-                "net": net.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "last_loss": self.last_loss,
-                "best": asdict(best) if best else None,
-                "float_best": float_best if plan.phase == "qat" else asdict(best) if best else None,
-            }
-            with replacing(self.run / CHECKPOINT) as partial:
-                torch.save(content, partial)
+    def _step(self, learner: Learner) -> float:
+        """One batch; returns its mean loss."""
+        plan = learner.plan
+        number = plan.first_step + learner.step
+        torch.manual_seed(self.recipe.seed * 1_000_003 + number)  # dropout
+        batch = self.batches.draw(number)
+        frames = self.frame_augment(batch.frames, Dice(self.recipe.seed * 1_000_003 + number, self.device))
+        mixed = self.device.type == "cuda" and plan.phase == "float"  # bfloat16 cannot hold 256 codes
+        with torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext():
+            logits = learner.net(frames)
+        losses = self.loss(logits.float(), batch.keyword, batch.start, batch.end)
+        learner.descend(losses.mean())
+        self.batches.learn(batch, losses)
+        return float(losses.detach().mean())
 
+    def _is_due(self, learner: Learner) -> bool:
         every = self.recipe.training.validate_every_steps
-        step = start
-        try:
-            with _progress(plan.phase, start, plan.steps) as show:
-                for step in range(start, plan.steps):
-                    loss = self._step(net, optimiser, plan, step)
-                    average.update_parameters(net)
-                    show(loss)
-                    if (step + 1) % every == 0 or step + 1 == plan.steps:
-                        result = self.validator(average.module)
-                        self._record(plan, step + 1, loss, result)
-                        if best is None or result.objective <= best.objective:
-                            best = result
-                            _save_weights(average.module, self.run / f"{plan.phase}.safetensors")
-                        save(step + 1)
-        except KeyboardInterrupt:
-            save(step)
-            raise
-        assert best is not None  # noqa: S101 - the last step validates
-        return best
+        return learner.step % every == 0 or learner.step == learner.plan.steps
+
+    def _validate(self, learner: Learner, loss: float) -> None:
+        """Judge the averaged weights, keep them if they are the best so far, write history and log."""
+        result = self.validator(learner.average.module)
+        plan, step = learner.plan, learner.step
+        row = {"phase": plan.phase, "step": step, "loss": round(loss, 5), "time": time.time()}
+        history.append(self.run, row | asdict(result))
+        if learner.best is None or result.objective <= learner.best.objective:
+            learner.best = result
+            _save_weights(learner.average.module, self.run / f"{plan.phase}.safetensors")
+        rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
+        mean = f"{100 * result.objective:.1f} %"
+        print(f"{plan.phase} {step}/{plan.steps}  loss {loss:.4f}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
 
     def _network(self, plan: Plan) -> nn.Module:
         torch.manual_seed(self.recipe.seed)
         recipe = self.recipe
         net = KeywordNet(recipe.network, recipe.features.n_mels, len(recipe.keywords))
         if plan.phase == "float":
-            return net.to(self.device)
+            return net.to(self.device).train()
         net.load_state_dict(load_file(self.run / "float.safetensors"))
         quant = QuantNet.from_float(net.eval()).to(self.device)
-        quant.calibrate(self._calibration())
-        return quant
+        quant.calibrate(self.batches.calibration(recipe.quantisation.calibration_windows))
+        return quant.train()
 
-    def _calibration(self) -> Iterator[Tensor]:
-        count, size = self.recipe.quantisation.calibration_windows, 128
-        for pool in (self.positives, self.negatives):
-            for first in range(0, min(count // 2, len(pool)), size):
-                yield pool.frames[first : first + size].to(self.device).float() * FRAME_STEP_BEL
-
-    def _step(self, net: nn.Module, optimiser: torch.optim.Optimizer, plan: Plan, step: int) -> float:
-        progress = step / plan.steps
-        for group in optimiser.param_groups:
-            group["lr"] = group["peak_lr"] * _schedule(progress)
-        offset = 0 if plan.phase == "float" else self.recipe.training.steps
-        dice = Dice(self.recipe.seed * 1_000_003 + offset + step, self.device)
-        frames, keyword, start, end, negatives = self._batch(offset + step)
-        frames = self.frame_augment(frames, dice)
-        net.train()
-        mixed = self.device.type == "cuda" and plan.phase == "float"  # bfloat16 cannot hold 256 codes
-        with torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext():
-            logits = net(frames)
-        losses = self.loss(logits.float(), keyword, start, end)
-        loss = losses.mean()
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimiser.step()
-        self.last_loss[negatives] = losses.detach()[-len(negatives) :].cpu()
-        return float(loss.detach())
-
-    def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        t = self.recipe.training
-        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + step)
-        mined = round(t.negatives_per_batch * t.mined_share)
-        hardest = max(1, int(len(self.negatives) * t.mined_fraction))
-        candidates = self._hardest(hardest, step)
-        mined_rows = candidates[torch.randint(len(candidates), (mined,), generator=generator)]
-        fresh = _sequence(len(self.negatives), t.negatives_per_batch - mined, step, self.recipe.seed)
-        negatives = torch.cat([mined_rows, fresh])
-        positives = _sequence(len(self.positives), t.positives_per_batch, step, self.recipe.seed + 1)
-        parts = [(self.positives, positives), (self.negatives, negatives)]
-        frames, keyword, start, end = (
-            torch.cat([getattr(pool, name)[rows.to(getattr(pool, name).device)] for pool, rows in parts]).to(
-                self.device
-            )
-            for name in ("frames", "keyword", "start", "end")
-        )
-        return frames.float() * FRAME_STEP_BEL, keyword, start, end, negatives
-
-    def _hardest(self, count: int, step: int) -> Tensor:
-        """Rows of the hardest negatives among those seen; looked up afresh every 50 steps."""
-        if step % 50 == 0 or not hasattr(self, "_candidates"):
-            seen = torch.where(self.last_loss.isinf(), torch.zeros(()), self.last_loss)
-            self._candidates = seen.topk(count).indices
-        return self._candidates
-
-    def _record(self, plan: Plan, step: int, loss: float, result: Result) -> None:
-        row = {
-            "phase": plan.phase,
-            "step": step,
-            "loss": round(loss, 5),
-            "time": time.time(),
-            **asdict(result),
+    def _save(self, learner: Learner) -> None:
+        content = {
+            "phase": learner.plan.phase,
+            "learner": learner.state_dict(),
+            "batches": self.batches.state_dict(),
         }
-        history.append(self.run, row)
-        rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
-        mean = f"{100 * result.objective:.1f} %"
-        print(f"{plan.phase} {step}/{plan.steps}  loss {loss:.4f}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
+        with replacing(self.run / CHECKPOINT) as partial:
+            torch.save(content, partial)
 
     def _saved(self) -> dict[str, Any] | None:
         path = self.run / CHECKPOINT
@@ -239,51 +175,6 @@ def training_clips(corpus: Path, recipe: Recipe) -> list[Clip]:
     return [clip for clip in clips if clip.split == "train" and clip.source not in recipe.data.exclude]
 
 
-def load_float(run: Path, recipe: Recipe) -> KeywordNet:
-    """The float network that a run kept, ready to evaluate."""
-    net = KeywordNet(recipe.network, recipe.features.n_mels, len(recipe.keywords))
-    net.load_state_dict(load_file(run / "float.safetensors"))
-    return net.eval()
-
-
-def _optimiser(net: nn.Module, plan: Plan) -> torch.optim.Optimizer:
-    scales = net.scale_parameters() if isinstance(net, QuantNet) else []
-    apart = {id(p) for p in scales}
-    weights = [p for p in net.parameters() if p.dim() > 1 and id(p) not in apart]
-    others = [p for p in net.parameters() if p.dim() <= 1 and id(p) not in apart]
-    groups = [
-        {"params": weights, "weight_decay": plan.weight_decay, "peak_lr": plan.learning_rate},
-        {"params": others, "weight_decay": 0.0, "peak_lr": plan.learning_rate},
-    ]
-    if scales:
-        groups.append({"params": scales, "weight_decay": 0.0, "peak_lr": plan.scale_learning_rate})
-    return torch.optim.AdamW(groups, lr=plan.learning_rate)
-
-
-def _schedule(progress: float) -> float:
-    """Learning rate over its peak: a linear rise, then half a cosine."""
-    if progress < WARM_UP:
-        return progress / WARM_UP + 1e-3
-    return 0.5 * (1 + float(torch.cos(torch.tensor((progress - WARM_UP) / (1 - WARM_UP) * torch.pi))))
-
-
-def _sequence(total: int, count: int, step: int, seed: int) -> Tensor:
-    """Rows step * count .. + count of an endless sequence of shuffled passes over `total` rows."""
-    rows = []
-    position = step * count
-    while count:
-        epoch, offset = divmod(position, total)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed * 7919 + epoch))
-        part = order[offset : offset + count]
-        rows.append(part)
-        position, count = position + len(part), count - len(part)
-    return torch.cat(rows)
-
-
-def _to(pool: Pool, device: torch.device) -> Pool:
-    return Pool(*(column.to(device) for column in (pool.frames, pool.keyword, pool.start, pool.end)))
-
-
 def _save_weights(net: nn.Module, path: Path) -> None:
     with replacing(path) as partial:
         save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, partial)
@@ -295,18 +186,26 @@ def _write(path: Path, content: bytes) -> None:
 
 
 @contextmanager
-def _interruptible() -> Iterator[None]:
-    """SIGTERM saves and stops like Ctrl-C does."""
-    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def stop_request() -> Iterator[Event]:
+    """An event that Ctrl-C and SIGTERM set, so that a run stops between two steps; again: at once."""
+    event = Event()
+
+    def request(number: int, frame: FrameType | None) -> None:
+        if event.is_set():
+            raise KeyboardInterrupt
+        event.set()
+
+    previous = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield event
     finally:
-        signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 @contextmanager
-def _progress(phase: str, start: int, steps: int) -> Iterator[Any]:
+def _progress(plan: Plan, start: int) -> Iterator[Callable[[float], None]]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(phase, total=steps, completed=start)
-        yield lambda loss: bar.update(task, advance=1, description=f"{phase}  loss {loss:.4f}")
+        task = bar.add_task(plan.phase, total=plan.steps, completed=start)
+        yield lambda loss: bar.update(task, advance=1, description=f"{plan.phase}  loss {loss:.4f}")

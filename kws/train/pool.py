@@ -56,6 +56,15 @@ class Pool:
         """Number of windows."""
         return len(self.frames)
 
+    def rows(self, index: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Frames, keyword, start and end of the windows at `index`, which may be on any device."""
+        index = index.to(self.frames.device)
+        return self.frames[index], self.keyword[index], self.start[index], self.end[index]
+
+    def to(self, device: torch.device) -> "Pool":
+        """The same windows on another device."""
+        return Pool(*(column.to(device) for column in (self.frames, self.keyword, self.start, self.end)))
+
 
 class Renderer:
     """Draws, augments and analyses windows on one device."""
