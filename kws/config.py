@@ -6,7 +6,6 @@ other dataclasses.
 """
 
 import dataclasses
-import difflib
 import types
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -128,6 +127,8 @@ def _convert_scalar(value: Any, kind: Any, path: str) -> Any:
 
 
 def _unknown(path: str, key: str, legal: list[str]) -> ConfigError:
+    import difflib  # noqa: PLC0415 - a listener that starts well never needs it
+
     near = difflib.get_close_matches(key, legal, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}?" if near else "legal keys: " + ", ".join(legal)
     return ConfigError(f"unknown key {path}; {hint}")

@@ -4,7 +4,6 @@ A model is a folder ``<name>/{model.onnx, manifest.yaml, CARD.md}``. Nothing is 
 manifest says it all, and `read_manifest` refuses a folder whose network is not the one it describes.
 """
 
-import difflib
 import importlib.util
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -223,6 +222,8 @@ def find_model(name_or_path: str | Path) -> Path:
     folder = installed.get(str(name_or_path), Path(name_or_path))
     if folder.is_dir():
         return folder
+    import difflib  # noqa: PLC0415 - as in kws.config
+
     near = difflib.get_close_matches(str(name_or_path), installed, n=1)
     hint = f"did you mean {near[0]!r}?" if near else "installed: " + (", ".join(installed) or "none")
     raise ModelError(f"there is no model {str(name_or_path)!r}; {hint}")

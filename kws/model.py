@@ -22,6 +22,7 @@ from kws.features import Frames, LogMel, Samples
 from kws.manifest import MODEL_FILE, Manifest, find_model, read_manifest
 from kws.scores import Scores, Smoother
 
+LARGEST_CODE = np.float32(255)
 AFTERMATH_SECONDS = 0.5
 """After the end of a word its score still rises: the network is trained to fire up to 0.28 s later, and a
 score averages some logits more."""
@@ -115,7 +116,6 @@ class Network:
             for past, present in (self._buffers, self._buffers[::-1])
         ]
         self._scale = np.float32(model.input.scale)
-        self._zero_point = np.float32(model.input.zero_point)
         self._codes_in: NDArray[np.uint8] = self._input[0, 0]
         self._codes_out: NDArray[np.uint8] = self._logits[0, 0]
         self._codes = np.zeros(self._codes_in.shape, np.float32)
@@ -148,8 +148,8 @@ class Network:
         codes = self._codes
         np.divide(frames, self._scale, out=codes)
         np.rint(codes, out=codes)
-        np.add(codes, self._zero_point, out=codes)
-        np.minimum(codes, 255, out=self._codes_in, casting="unsafe")  # never below 0, as features are not
+        np.minimum(codes, LARGEST_CODE, out=codes)  # never below 0, as features are not
+        np.copyto(self._codes_in, codes, casting="unsafe")
         self._run(self._bindings[self._turn])
         self._turn ^= 1
         return self._codes_out

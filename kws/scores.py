@@ -28,22 +28,20 @@ class Smoother:
         self._steps = smoothing_steps
         sums = np.arange(255 * smoothing_steps + 1)
         self._table = sigmoid(scale * (sums / smoothing_steps - zero_point))
-        self._past = np.zeros((smoothing_steps, keywords), np.int32)
+        self._shape = smoothing_steps, keywords
         self.reset()
 
     def reset(self) -> None:
         """Start a new stream: before it, the logits were as low as can be."""
-        self._past[:] = 0
+        # One row more than is averaged with the next one. int32: the sums do not fit the codes' type.
+        self._past = np.zeros(self._shape, np.int32)
 
     def feed(self, codes: NDArray[np.uint8]) -> Scores:
         """Scores (steps, keywords) of the next logit codes (steps, keywords), any number of steps."""
-        # One row more than is averaged: sums are differences of running totals.
-        totals = np.concatenate((self._past, codes), dtype=np.int32)
-        self._past = totals[len(codes) :].copy()
-        totals[0] = 0
-        np.add.accumulate(totals, axis=0, out=totals)
-        sums = totals[self._steps :] - totals[: -self._steps]
-        scores: Scores = self._table[sums]
+        window = np.concatenate((self._past, codes))
+        self._past = window[len(codes) :]
+        totals = np.add.accumulate(window, axis=0)  # sums are differences of running totals
+        scores: Scores = self._table.take(totals[self._steps :] - totals[: -self._steps])
         return scores
 
 
