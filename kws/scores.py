@@ -34,7 +34,7 @@ class Smoother:
     def reset(self) -> None:
         """Start a new stream: before it, the logits were as low as can be."""
         # One row more than is averaged with the next one. int32: the sums do not fit the codes' type.
-        self._past = np.zeros(self._shape, np.int32)
+        self._past: NDArray[np.integer] = np.zeros(self._shape, np.int32)
 
     def feed(self, codes: NDArray[np.uint8]) -> Scores:
         """Scores (steps, keywords) of the next logit codes (steps, keywords), any number of steps."""
