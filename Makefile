@@ -9,6 +9,7 @@ TORCH ?= torch==2.13.0
 
 ARGS ?=
 DATA ?= ../shared/data
+NEGATIVES := ../corpora/negatives
 
 .DEFAULT_GOAL := help
 .PHONY: help listen setup test check format bench models wheel clean
@@ -38,10 +39,13 @@ format: $(VENV)/develop.done ## rewrite the code in the one format
 bench: $(VENV)/listen.done ## speed and memory of the shipped model on this machine (options: ARGS="--json")
 	@$(BIN)/kws bench $(ARGS)
 
-models: $(VENV)/develop.done ## train, export and measure the shipped model from the corpus DATA=../shared/data
-	$(BIN)/kws train configs/train/default.yaml --data $(DATA) --run runs/default
+models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and measure the shipped model from the corpus DATA=../shared/data
+	$(BIN)/kws train configs/train/default.yaml --data $(DATA) --run runs/default --resume
 	$(BIN)/kws export runs/default --name default
 	$(BIN)/kws evaluate --model models/default --data $(DATA) --jobs $$(nproc) --float --update --out runs/default/evaluation
+
+$(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
+	$(BIN)/kws corpus negatives $(NEGATIVES) --hours 6 --without alexa computer jarvis
 
 wheel: $(BIN)/python ## dist/kws-*.whl, the models inside
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
