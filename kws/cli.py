@@ -163,6 +163,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(parser: argparse.ArgumentParser) -> None:
+    parser.epilog = "Decoded audio and rendered windows are cached in $KWS_CACHE, else in ~/.cache/kws."
     parser.add_argument(
         "config", type=Path, metavar="CONFIG", help="YAML file, e.g. configs/train/default.yaml"
     )

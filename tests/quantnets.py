@@ -3,8 +3,9 @@
 import torch
 from torch import Tensor, nn
 
-from kws.train.net import KeywordNet, NetworkSettings
+from kws.train.net import KeywordNet
 from kws.train.qat import QuantNet
+from kws.train.recipe import NetworkSettings
 from kws.train.reference import MAX_WEIGHT
 
 SETTINGS = NetworkSettings(channels=16, kernel=3, dilations=(1, 2, 4))

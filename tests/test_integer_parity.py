@@ -14,7 +14,7 @@ from quantnets import SETTINGS, quant_net  # noqa: E402
 
 from kws.train import checks  # noqa: E402
 from kws.train.graph import CONTRIB, Form, build  # noqa: E402
-from kws.train.net import NetworkSettings  # noqa: E402
+from kws.train.recipe import NetworkSettings  # noqa: E402
 from kws.train.reference import (  # noqa: E402
     Codes,
     IntegerAdd,

@@ -8,8 +8,8 @@ import torch.nn.functional as F  # noqa: E402
 
 from kws import config  # noqa: E402
 from kws.errors import ConfigError  # noqa: E402
-from kws.train.net import KeywordNet, NetworkSettings  # noqa: E402
-from kws.train.recipe import Recipe  # noqa: E402
+from kws.train.net import KeywordNet  # noqa: E402
+from kws.train.recipe import NetworkSettings, Recipe  # noqa: E402
 
 pytestmark = pytest.mark.train
 
@@ -52,6 +52,20 @@ def test_folded_weights_compute_the_same(net: KeywordNet) -> None:
     weight, bias = net.stem.folded()
     folded = F.conv1d(F.pad(x, (net.stem.context, 0)), weight, bias, stride=2)
     assert torch.allclose(folded, net.stem(x), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({"training": {"steps": 0}}, r"training\.steps must be at least 1"),
+        ({"training": {"mined_share": 2.0}}, "shares of 1"),
+        ({"quantisation": {"calibration_windows": 0}}, r"quantisation\.calibration_windows"),
+        ({"data": {"negative_shares": {"music": 1.0}}}, "some of speech, words"),
+    ],
+)
+def test_recipe_that_would_teach_nothing_is_refused(section: dict[str, object], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        config.parse({"name": "x", "keywords": ["a"], **section}, Recipe)
 
 
 def test_window_shorter_than_the_receptive_field_is_refused() -> None:

@@ -10,8 +10,8 @@ from quantnets import float_net, frames, quant_net  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from kws.errors import DataError  # noqa: E402
-from kws.train.net import NetworkSettings  # noqa: E402
 from kws.train.qat import FakeQuant, QuantNet  # noqa: E402
+from kws.train.recipe import NetworkSettings  # noqa: E402
 
 pytestmark = pytest.mark.train
 torch.set_num_threads(1)

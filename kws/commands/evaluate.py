@@ -66,7 +66,8 @@ def float_listener(folder: Path) -> Listener:
         import torch  # noqa: PLC0415 (an extra, and seconds)
         from safetensors.torch import load_file  # noqa: PLC0415
 
-        from kws.train.net import KeywordNet, NetworkSettings  # noqa: PLC0415
+        from kws.train.net import KeywordNet  # noqa: PLC0415
+        from kws.train.recipe import NetworkSettings  # noqa: PLC0415
     except ImportError as error:
         raise MissingExtra("torch", "train") from error
     path = folder / FLOAT_FILE

@@ -6,30 +6,13 @@ microsecond whatever it computes. The shape follows TC-ResNet (arXiv 1904.03814)
 (arXiv 1803.01271). ReLU comes after the addition, so that an integer addition's clamp at zero replaces it.
 """
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class NetworkSettings:
-    """Size and reach of the network."""
-
-    channels: int = 64
-    """Width of every convolution."""
-    kernel: int = 5
-    """Taps of each block's convolution."""
-    dilations: tuple[int, ...] = (1, 1, 2, 4, 4, 8)
-    """One block each; steps of the strided rate between the taps."""
-    stem_kernel: int = 5
-    """Taps of the first convolution, over frames."""
-    stride: int = 2
-    """Frames per logit."""
-    dropout: float = 0.05
-    """Probability that a channel is silenced before the head while training."""
+from kws.train.recipe import NetworkSettings
 
 
 class ConvNorm(nn.Module):
@@ -76,8 +59,7 @@ class KeywordNet(nn.Module):
     @property
     def receptive_field_frames(self) -> int:
         """Frames of past audio, the current one included, that one logit depends on."""
-        s = self.settings
-        return s.stem_kernel + s.stride * (s.kernel - 1) * sum(s.dilations)
+        return self.settings.receptive_field_frames
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits of whole clips; silence is assumed before the first frame."""

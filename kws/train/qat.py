@@ -17,7 +17,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kws.errors import DataError
-from kws.train.net import ConvNorm, KeywordNet, NetworkSettings
+from kws.train.net import ConvNorm, KeywordNet
+from kws.train.recipe import NetworkSettings
 from kws.train.reference import (
     INPUT_SCALE,
     INPUT_ZERO,

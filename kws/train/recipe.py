@@ -4,9 +4,31 @@ from dataclasses import dataclass, field
 
 from kws.errors import ConfigError
 from kws.features import FeatureSettings
-from kws.train.net import NetworkSettings
 
 Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class NetworkSettings:
+    """Size and reach of the network."""
+
+    channels: int = 64
+    """Width of every convolution."""
+    kernel: int = 5
+    """Taps of each block's convolution."""
+    dilations: tuple[int, ...] = (1, 1, 2, 4, 4, 8)
+    """One block each; steps of the strided rate between the taps."""
+    stem_kernel: int = 5
+    """Taps of the first convolution, over frames."""
+    stride: int = 2
+    """Frames per logit."""
+    dropout: float = 0.05
+    """Probability that a channel is silenced before the head while training."""
+
+    @property
+    def receptive_field_frames(self) -> int:
+        """Frames of past audio, the current one included, that one logit depends on."""
+        return self.stem_kernel + self.stride * (self.kernel - 1) * sum(self.dilations)
 
 
 @dataclass(frozen=True)
@@ -80,6 +102,13 @@ class Data:
     )
     """Running speech; single words in a row; phrases made to sound alike; cut keywords; noise and music."""
 
+    def __post_init__(self) -> None:
+        """Refuse data that could teach nothing."""
+        _at_least_one(self, "positives", "negatives")
+        kinds = ("speech", "words", "near", "partial", "ambient")
+        if set(self.negative_shares) - set(kinds) or sum(self.negative_shares.values()) <= 0:
+            raise ConfigError(f"negative_shares must give shares to some of {', '.join(kinds)}; correct it")
+
 
 @dataclass(frozen=True)
 class Training:
@@ -110,6 +139,19 @@ class Training:
     smoothing_steps: int = 8
     """Logits averaged into a score, while training and listening."""
 
+    def __post_init__(self) -> None:
+        """Refuse a run that would take no step or see no window."""
+        _at_least_one(
+            self,
+            "steps",
+            "positives_per_batch",
+            "negatives_per_batch",
+            "validate_every_steps",
+            "smoothing_steps",
+        )
+        if not 0 <= self.mined_share <= 1 or not 0 < self.mined_fraction <= 1:
+            raise ConfigError("mined_share and mined_fraction are shares of 1; correct them")
+
 
 @dataclass(frozen=True)
 class Quantisation:
@@ -123,6 +165,10 @@ class Quantisation:
     """Peak for the scales, relative to each scale's own size by Adam."""
     calibration_windows: int = 1024
     """Windows that fix the first activation ranges."""
+
+    def __post_init__(self) -> None:
+        """Refuse a run that would take no step."""
+        _at_least_one(self, "steps", "calibration_windows")
 
 
 @dataclass(frozen=True)
@@ -151,16 +197,15 @@ class Recipe:
     """Licence of the trained weights."""
     features: FeatureSettings = field(default_factory=FeatureSettings)
     network: NetworkSettings = field(default_factory=NetworkSettings)
-    data: Data = Data()
-    augmentation: Augmentation = Augmentation()
-    training: Training = Training()
-    quantisation: Quantisation = Quantisation()
-    validation: Validation = Validation()
+    data: Data = field(default_factory=Data)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    training: Training = field(default_factory=Training)
+    quantisation: Quantisation = field(default_factory=Quantisation)
+    validation: Validation = field(default_factory=Validation)
 
     def __post_init__(self) -> None:
         """Refuse a receptive field that a training window cannot fill."""
-        n, s = self.network, self.network
-        field_frames = n.stem_kernel + s.stride * (n.kernel - 1) * sum(n.dilations)
+        field_frames = self.network.receptive_field_frames
         if field_frames > self.data.window_frames:
             raise ConfigError(
                 f"data.window_frames is shorter than the receptive field of {field_frames}; enlarge it"
@@ -170,3 +215,9 @@ class Recipe:
     def window_samples(self) -> int:
         """Samples under one training window."""
         return (self.data.window_frames - 1) * self.features.hop_samples + self.features.window_samples
+
+
+def _at_least_one(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 1:
+            raise ConfigError(f"{name} must be at least 1; raise it")
