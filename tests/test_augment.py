@@ -25,6 +25,10 @@ RATE_HZ = 16_000
 COUNT = 16
 
 
+PLAIN = {"gain_bel": 0.0, "cut_probability": 0.0, "vocal_tract": (1.0, 1.0), "time_masks": 0, "mel_masks": 0}
+"""Settings under which `FrameAugment` does nothing."""
+
+
 def dice(seed: int = 0) -> Dice:
     return Dice(seed, torch.device("cpu"))
 
@@ -106,9 +110,18 @@ def test_microphone_sets_the_level_and_never_exceeds_full_scale() -> None:
     assert ((clipped.abs() == 1).float().mean(1) > 0.001).all()
 
 
+def frame_augment(frames: torch.Tensor, word: tuple[int, int] = (0, 0), **changes: object) -> torch.Tensor:
+    start, end = (torch.full((len(frames),), edge) for edge in word)
+    return FrameAugment(Augmentation(**(PLAIN | changes)))(frames, (start, end), dice())
+
+
+def test_plain_settings_change_no_frame() -> None:
+    frames = torch.rand(COUNT, 40, 20)
+    assert torch.equal(frame_augment(frames), frames)
+
+
 def test_frame_masks_are_no_wider_than_allowed() -> None:
-    settings = Augmentation(gain_bel=0, vocal_tract=(1, 1), time_masks=1, time_mask_frames=5, mel_masks=0)
-    frames = FrameAugment(settings)(torch.ones(200, 4, 50), dice())
+    frames = frame_augment(torch.ones(200, 4, 50), time_masks=1, time_mask_frames=5)
     widths = (frames[:, 0] == 0).sum(1)
     assert set(widths.tolist()) == set(range(6))
 
@@ -116,20 +129,29 @@ def test_frame_masks_are_no_wider_than_allowed() -> None:
 def test_vocal_tract_moves_a_formant_by_its_factor() -> None:
     frames = torch.zeros(3, 40, 5)
     frames[:, 20] = 4
-    settings = Augmentation(gain_bel=0, vocal_tract=(1.25, 1.25), time_masks=0, mel_masks=0)
-    moved = FrameAugment(settings)(frames, dice())
+    moved = frame_augment(frames, vocal_tract=(1.25, 1.25))
     assert moved[:, :, 0].argmax(1).tolist() == [16, 16, 16]
-    unchanged = Augmentation(gain_bel=0, vocal_tract=(1, 1), time_masks=0, mel_masks=0)
-    assert torch.equal(FrameAugment(unchanged)(frames, dice()), frames)
 
 
 def test_gain_leaves_silence_silent() -> None:
-    settings = Augmentation(gain_bel=0.5, time_masks=0, mel_masks=0)
-    frames = FrameAugment(settings)(
-        torch.cat([torch.zeros(8, 4, 10), torch.full((8, 4, 10), 4.0)], 2), dice()
-    )
+    frames = frame_augment(torch.cat([torch.zeros(8, 4, 10), torch.full((8, 4, 10), 4.0)], 2), gain_bel=0.5)
     assert (frames[..., :10] == 0).all()
     assert ((frames[..., 10:] - 4).abs() <= 0.5).all()
+
+
+def test_cuts_never_touch_the_word_and_leave_nothing_beyond() -> None:
+    frames = frame_augment(torch.ones(300, 1, 100), word=(40, 60), cut_probability=1.0)[:, 0]
+    assert (frames[:, 40:60] == 1).all()
+    assert (frames.diff(dim=1) != 0).sum(1).max() <= 2  # one stretch is left
+    lengths = frames.sum(1)
+    assert lengths.min() < 30
+    assert lengths.std() > 5
+
+
+def test_window_without_a_word_may_break_off_anywhere_in_its_second_half() -> None:
+    last = frame_augment(torch.ones(300, 1, 100), cut_probability=1.0)[:, 0].cumsum(1).argmax(1)
+    assert last.min() >= 49
+    assert last.max() > 90
 
 
 def test_same_seed_gives_the_same_batch_and_another_another() -> None:

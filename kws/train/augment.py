@@ -174,7 +174,7 @@ class Augment(nn.Module):
 
 
 class FrameAugment(nn.Module):
-    """Cheap variety at every use of a cached window: level, vocal tract, masks set to silence.
+    """Cheap variety at every use of a cached window: level, vocal tract, cuts and masks set to silence.
 
     Vocal tract length perturbation (Jaitly and Hinton, 2013) here stretches the mel axis; masks are those of
     SpecAugment (arXiv 1904.08779).
@@ -184,9 +184,10 @@ class FrameAugment(nn.Module):
         super().__init__()
         self.settings = settings
 
-    def forward(self, frames: Tensor, dice: Dice) -> Tensor:
-        """Frames (B, n_mels, T) in bel."""
+    def forward(self, frames: Tensor, word: tuple[Tensor, Tensor], dice: Dice) -> Tensor:
+        """Frames (B, n_mels, T) in bel; `word`: its first frame and the one after its last, 0 without one."""
         s = self.settings
+        frames = frames * self._within_cuts(frames.shape[2], *word, dice)[:, None, :]
         gain = dice.uniform((len(frames), 1, 1), -s.gain_bel, s.gain_bel)
         frames = _mel_warp(frames.shape[1], dice.uniform((len(frames),), *s.vocal_tract)) @ frames
         # Silence stays silence: only what lies well above the floor follows the gain.
@@ -196,6 +197,20 @@ class FrameAugment(nn.Module):
         for _ in range(s.mel_masks):
             frames = frames * _kept(frames.shape[0], frames.shape[1], s.mel_mask_bands, dice)[:, :, None]
         return frames
+
+    def _within_cuts(self, length: int, start: Tensor, end: Tensor, dice: Dice) -> Tensor:
+        """1 between the cuts of each window, 0 outside, (B, T)."""
+        count, chance = len(start), self.settings.cut_probability
+        place = torch.arange(length, device=dice.device)
+        lacks_word = end == 0
+        # Cuts are drawn close to the word, where they matter; without one, towards the middle of the window.
+        last_start = torch.where(lacks_word, length // 2, start)[:, None]
+        first_end = torch.where(lacks_word, length // 2, end)[:, None]
+        opens = last_start * dice.uniform((count, 1), 0, 1).sqrt()
+        closes = first_end + (length - first_end) * dice.uniform((count, 1), 0, 1).square()
+        opens = opens * dice.happens(count, chance)[:, None]
+        closes = torch.where(dice.happens(count, chance)[:, None], closes, float(length))
+        return ((place >= opens.floor()) & (place < closes.ceil())).float()
 
 
 def active_rms(samples: Tensor) -> Tensor:

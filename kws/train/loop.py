@@ -117,7 +117,10 @@ class Trainer:
         number = plan.first_step + learner.step
         torch.manual_seed(self.recipe.seed * 1_000_003 + number)  # dropout
         batch = self.batches.draw(number)
-        frames = self.frame_augment(batch.frames, Dice(self.recipe.seed * 1_000_003 + number, self.device))
+        hop = self.recipe.features.hop_samples
+        word = batch.start // hop, -(-batch.end // hop)
+        dice = Dice(self.recipe.seed * 1_000_003 + number, self.device)
+        frames = self.frame_augment(batch.frames, word, dice)
         mixed = self.device.type == "cuda" and plan.phase == "float"  # bfloat16 cannot hold 256 codes
         with torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext():
             logits = learner.net(frames)

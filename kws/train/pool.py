@@ -31,7 +31,15 @@ from kws.train.rooms import simulate_rooms, stack_responses
 from kws.train.windows import Window, WindowSampler
 
 SHARD_WINDOWS = 1024
-AT_EVERY_USE = ("gain_bel", "vocal_tract", "time_masks", "time_mask_frames", "mel_masks", "mel_mask_bands")
+AT_EVERY_USE = (
+    "gain_bel",
+    "cut_probability",
+    "vocal_tract",
+    "time_masks",
+    "time_mask_frames",
+    "mel_masks",
+    "mel_mask_bands",
+)
 """Settings of `FrameAugment`: they do not change what is cached."""
 BATCH_WINDOWS = 128
 """Windows augmented at once; fixed, because random numbers are drawn per batch."""
