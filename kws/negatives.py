@@ -1,9 +1,8 @@
 """More speech to train against, rebuilt by one command: `kws corpus negatives DIR`.
 
 False accepts are speech, and speech without keywords is what a small corpus lacks. Two sources cost almost
-nothing: recorded descriptions in many languages from a Debian package, and the frequent words of many
-languages spoken by espeak-ng, a robot, but with the syllables that people really say. Both may be used
-commercially.
+nothing: recorded descriptions in many languages from a Debian package, and words of many languages spoken by
+espeak-ng, a robot, but with every phoneme in every neighbourhood. Both may be used commercially.
 """
 
 import io
@@ -21,7 +20,7 @@ import soundfile
 import soxr
 
 from kws.corpus import write_manifest
-from kws.errors import DataError, MissingExtra
+from kws.errors import DataError
 
 Row = dict[str, str]
 RATE_HZ = 16_000
@@ -47,29 +46,16 @@ PACKAGES = (
         "GPL-2.0",
     ),
 )  # the words left out of the pattern have "computer" or a sound-alike in some language's description
-VOICES = {
-    "ca": ("ca",),
-    "cs": ("cs", "sk"),
-    "da": ("da",),
-    "de": ("de", "lb"),
-    "en": ("en-us", "en-gb", "en-gb-scotland", "en-us-nyc", "en-029"),
-    "es": ("es", "es-419"),
-    "fi": ("fi", "et"),
-    "fr": ("fr-fr", "fr-be"),
-    "hu": ("hu",),
-    "id": ("id", "ms"),
-    "it": ("it",),
-    "nb": ("nb",),
-    "nl": ("nl", "af"),
-    "pl": ("pl",),
-    "pt": ("pt", "pt-br"),
-    "ro": ("ro",),
-    "sv": ("sv",),
-    "tr": ("tr",),
+WORD_LISTS = {
+    "american-english": ("wamerican", ("en-us", "en-gb", "en-gb-scotland", "en-us-nyc", "en-029")),
+    "dutch": ("wdutch", ("nl", "af")),
+    "french": ("wfrench", ("fr-fr", "fr-be")),
+    "italian": ("witalian", ("it",)),
+    "ngerman": ("wngerman", ("de", "lb")),
+    "portuguese": ("wportuguese", ("pt", "pt-br")),
+    "spanish": ("wspanish", ("es", "es-419")),
 }
-"""Language of `wordfreq` -> espeak-ng voices; all in Latin script, so that keywords can be recognised."""
-FREQUENT_WORDS = 4000
-"""Of each language: these make up nine tenths of what people say."""
+"""File in /usr/share/dict -> Debian package, and the espeak-ng voices that read it."""
 VARIANTS = (
     "",
     "+m1",
@@ -93,12 +79,11 @@ def build(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) 
     Args:
         destination: Folder of the corpus; made when missing, its manifest is replaced at the end.
         hours: How much to synthesise.
-        forbidden: Keywords; words that sound like one are not spoken.
+        forbidden: Keywords; words that contain one are not spoken.
         jobs: Synthesizers at once.
 
     Raises:
-        DataError: a tool is missing; the message names the package.
-        MissingExtra: wordfreq is not installed.
+        DataError: a tool or a word list is missing; the message names the package.
     """
     rows = []
     for recordings in PACKAGES:
@@ -133,56 +118,44 @@ def unpack(recordings: Recordings, destination: Path) -> list[Row]:
 
 
 def speak(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) -> list[Row]:
-    """Frequent words in every language in turn, by voices with a drawn speed and pitch; their rows."""
+    """Random words in every language in turn, by voices with a drawn speed and pitch; their rows."""
     forbidden = tuple(forbidden)
-    vocabulary = {language: words(language, forbidden) for language in VOICES}
+    lists = {name: words(name, forbidden) for name in WORD_LISTS}
     folder = destination / "espeak"
     folder.mkdir(parents=True, exist_ok=True)
 
     def say(number: int) -> Row:
         rng = random.Random(number)  # noqa: S311 - reproducible on purpose
-        language = list(VOICES)[number % len(VOICES)]
-        voice = rng.choice(VOICES[language]) + rng.choice(VARIANTS)
-        text = " ".join(rng.choices(*vocabulary[language], k=rng.randint(*WORDS_PER_SENTENCE)))
+        name = list(lists)[number % len(lists)]
+        voice = rng.choice(WORD_LISTS[name][1]) + rng.choice(VARIANTS)
+        text = " ".join(rng.choices(lists[name], k=rng.randint(*WORDS_PER_SENTENCE)))
         speed, pitch = str(rng.randint(*SPEED_WPM)), str(rng.randint(*PITCH))
         command = ["espeak-ng", "--stdout", "-v", voice, "-s", speed, "-p", pitch, text]
         samples, rate_hz = soundfile.read(io.BytesIO(_run(command, "espeak-ng")), dtype="float32")
         samples = soxr.resample(samples, rate_hz, RATE_HZ)
         target = folder / f"{number:06d}.flac"
         soundfile.write(target, np.clip(samples, -1, 1), RATE_HZ)
-        return _row(target, destination, len(samples) / RATE_HZ, language, "output of espeak-ng, free")
+        return _row(target, destination, len(samples) / RATE_HZ, voice[:2], "output of espeak-ng, free")
 
     rows: list[Row] = []
     seconds = 0.0
     with ThreadPoolExecutor(jobs) as pool:
         while seconds < hours * 3600:
-            batch = list(pool.map(say, range(len(rows), len(rows) + 64)))
+            batch = list(pool.map(say, range(len(rows), len(rows) + 256)))
             rows += batch
             seconds += sum(float(row["seconds"]) for row in batch)
     return rows
 
 
-def words(language: str, forbidden: Iterable[str]) -> tuple[list[str], list[float]]:
-    """Frequent words of a language and their weights, without those that sound like a forbidden phrase.
-
-    The weight is the root of the frequency: the commonest words would otherwise leave no room for the rest.
-    """
+def words(name: str, forbidden: Iterable[str]) -> list[str]:
+    """The words of a list of WORD_LISTS, without those that contain the last word of a forbidden phrase."""
+    path = Path("/usr/share/dict", name)
     try:
-        import wordfreq  # noqa: PLC0415 (loads its tables)
-    except ImportError as error:
-        raise MissingExtra("wordfreq", "train") from error
-    sounds = [consonants(phrase.split()[-1]) for phrase in forbidden]
-    listed = [
-        word
-        for word in wordfreq.top_n_list(language, FREQUENT_WORDS)
-        if word.isalpha() and not any(sound in consonants(word) for sound in sounds)
-    ]
-    return listed, [wordfreq.word_frequency(word, language) ** 0.5 for word in listed]
-
-
-def consonants(word: str) -> str:
-    """What is left of a word without its vowels: the same for "computer" and "komputer"."""
-    return re.sub(r"[aeiouyáàâäãåæéèêëíìîïóòôöõøúùûüý]", "", word.lower().replace("c", "k").replace("q", "k"))
+        listed = path.read_text(encoding="utf-8").split()
+    except OSError as error:
+        raise DataError(f"{path} is missing; run: apt-get install {WORD_LISTS[name][0]}") from error
+    sounds = [phrase.split()[-1].lower() for phrase in forbidden]
+    return [word for word in listed if word.isalpha() and not any(s in word.lower() for s in sounds)]
 
 
 def _row(path: Path, root: Path, seconds: float, lang: str, licence: str) -> Row:

@@ -59,7 +59,7 @@ class Augmentation:
     """White noise of the microphone, in dB of full scale."""
     gain_bel: float = 0.6
     """Extra level change of the features at every use of a window, plus or minus."""
-    cut_probability: float = 0.15
+    cut_probability: float = 0.0
     """Chance, at each end, that a window breaks off into digital silence; never inside a keyword."""
     vocal_tract: Range = (0.9, 1.1)
     """Stretch of the mel axis at every use of a window: longer and shorter vocal tracts."""
