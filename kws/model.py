@@ -23,7 +23,7 @@ from kws.manifest import MODEL_FILE, Manifest, find_model, read_manifest
 from kws.scores import Scores, Smoother
 
 LARGEST_CODE = np.float32(255)
-AFTERMATH_SECONDS = 0.5
+AFTERMATH_SECONDS = 0.3
 """After the end of a word its score still rises: the network is trained to fire up to 0.28 s later, and a
 score averages some logits more."""
 
