@@ -21,6 +21,8 @@ SCHEMA = 1
 
 MANIFEST_FILE = "manifest.yaml"
 MODEL_FILE = "model.onnx"
+FLOAT_FILE = "float.safetensors"
+"""The float network before fine-tuning: what another fine-tuning, and a comparison, start from."""
 
 
 @dataclass(frozen=True)

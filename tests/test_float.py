@@ -10,10 +10,10 @@ pytest.importorskip("onnx")
 safetensors = pytest.importorskip("safetensors.torch")
 from quantnets import float_net, quant_net  # noqa: E402
 
-from kws.commands.evaluate import FLOAT_FILE, float_listener  # noqa: E402
+from kws.commands.evaluate import float_listener  # noqa: E402
 from kws.errors import ModelError  # noqa: E402
 from kws.evaluate.stream import int8_listener  # noqa: E402
-from kws.manifest import read_manifest  # noqa: E402
+from kws.manifest import FLOAT_FILE, read_manifest  # noqa: E402
 from kws.train.export import export  # noqa: E402
 
 pytestmark = pytest.mark.train

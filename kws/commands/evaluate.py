@@ -20,11 +20,9 @@ from kws.evaluate.report import Plain, commit, headline_condition, summarise, tr
 from kws.evaluate.stream import Listener, int8_listener, play
 from kws.evaluate.tables import full_report, provenance, short_table
 from kws.features import LogMel
-from kws.manifest import Manifest, find_model, read_manifest
+from kws.manifest import FLOAT_FILE, Manifest, find_model, read_manifest
 from kws.model import AFTERMATH_SECONDS
 from kws.scores import Scores, scores_of
-
-FLOAT_FILE = "float.safetensors"
 
 
 def run(options: argparse.Namespace) -> int:

@@ -9,14 +9,12 @@ from safetensors.torch import load_file
 
 from kws import config
 from kws.errors import ConfigError, DataError
-from kws.manifest import SCHEMA, DetectorSettings, Manifest, Training
-from kws.train.export import FLOAT_FILE, export
-from kws.train.provenance import TRAINING_FILE
+from kws.manifest import FLOAT_FILE, SCHEMA, DetectorSettings, Manifest, Training
+from kws.train.export import export
+from kws.train.provenance import CONFIG_FILE, QUANT_FILE, TRAINING_FILE
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
 
-CONFIG_FILE = "config.yaml"
-QUANT_FILE = "qat.safetensors"
 THRESHOLD = 0.5
 """Until `kws evaluate --update` has calibrated one per keyword."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.manifest import (
+    FLOAT_FILE,
     MANIFEST_FILE,
     MODEL_FILE,
     Manifest,
@@ -25,9 +26,6 @@ from kws.train import checks
 from kws.train.graph import FRAMES_PER_STEP, Form, build
 from kws.train.qat import QuantNet
 from kws.train.reference import Codes, IntegerNet
-
-FLOAT_FILE = "float.safetensors"
-"""The float network before fine-tuning: what another fine-tuning starts from."""
 
 
 def export(

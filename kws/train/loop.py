@@ -34,6 +34,7 @@ from kws.config import dump
 from kws.corpus import Clip, read_corpus
 from kws.errors import ConfigError
 from kws.files import replacing
+from kws.manifest import FLOAT_FILE
 from kws.train import history
 from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
@@ -41,12 +42,13 @@ from kws.train.learner import Learner, Plan
 from kws.train.loss import KeywordLoss
 from kws.train.net import KeywordNet
 from kws.train.pool import load_pools
-from kws.train.provenance import TRAINING_FILE, training_record
+from kws.train.provenance import CONFIG_FILE, QUANT_FILE, TRAINING_FILE, training_record
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
 from kws.train.validation import Result, Validator
 
-CONFIG, CHECKPOINT = "config.yaml", "checkpoint.pt"
+CHECKPOINT = "checkpoint.pt"
+WEIGHTS_FILE = {"float": FLOAT_FILE, "qat": QUANT_FILE}
 
 
 class Trainer:
@@ -82,14 +84,14 @@ class Trainer:
     def _record_origin(self, clips: list[Clip]) -> None:
         """Write config.yaml and training.yaml, once: a resumed run keeps its origin."""
         config = yaml.safe_dump(dump(self.recipe), sort_keys=False).encode()
-        started = self.run / CONFIG
+        started = self.run / CONFIG_FILE
         if started.exists() and started.read_bytes() != config:
             raise ConfigError(f"{self.run} was started with other settings; choose another run folder")
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / TRAINING_FILE).exists():
             origin = training_record(clips, config, self.recipe.seed)
             _write(self.run / TRAINING_FILE, yaml.safe_dump(dump(origin), sort_keys=False).encode())
-        _write(self.run / CONFIG, config)
+        _write(self.run / CONFIG_FILE, config)
 
     def _phase(self, plan: Plan, stopping: Event) -> Result:
         """Take the steps of one phase that are missing."""
@@ -141,7 +143,7 @@ class Trainer:
         history.append(self.run, row | asdict(result))
         if learner.best is None or result.objective <= learner.best.objective:
             learner.best = result
-            _save_weights(learner.average.module, self.run / f"{plan.phase}.safetensors")
+            _save_weights(learner.average.module, self.run / WEIGHTS_FILE[plan.phase])
         rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
         mean = f"{100 * result.objective:.1f} %"
         print(f"{plan.phase} {step}/{plan.steps}  loss {loss:.4f}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
@@ -152,7 +154,7 @@ class Trainer:
         net = KeywordNet(recipe.network, recipe.features.n_mels, len(recipe.keywords))
         if plan.phase == "float":
             return net.to(self.device).train()
-        net.load_state_dict(load_file(self.run / "float.safetensors"))
+        net.load_state_dict(load_file(self.run / FLOAT_FILE))
         quant = QuantNet.from_float(net.eval()).to(self.device)
         quant.calibrate(self.batches.calibration(recipe.quantisation.calibration_windows))
         return quant.train()

@@ -8,8 +8,10 @@ from kws.corpus import Clip
 from kws.evaluate.report import commit
 from kws.manifest import Source, Training
 
+CONFIG_FILE, QUANT_FILE = "config.yaml", "qat.safetensors"
+"""The recipe and the quantised network in a run folder; the float one is called as in a model folder."""
 TRAINING_FILE = "training.yaml"
-"""Name of the record in a run folder: a `kws.manifest.Training` as YAML."""
+"""The record in a run folder: a `kws.manifest.Training` as YAML."""
 
 
 def training_record(clips: Iterable[Clip], config: bytes, seed: int) -> Training:
