@@ -20,3 +20,7 @@ class Detection:
     def time_s(self) -> float:
         """Seconds since the start of the stream."""
         return self.sample / self.sample_rate_hz
+
+    def fields(self) -> dict[str, str | float]:
+        """What JSON shows of it."""
+        return {"keyword": self.keyword, "time_s": round(self.time_s, 4), "score": round(self.score, 6)}

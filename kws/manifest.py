@@ -14,7 +14,7 @@ import yaml
 from kws import config
 from kws.errors import ConfigError, ModelError
 from kws.features import FeatureSettings
-from kws.files import replacing
+from kws.files import write_text
 
 SCHEMA = 1
 """Version of the manifest's layout that this program reads and writes."""
@@ -212,8 +212,7 @@ def write_manifest(manifest: Manifest, path: Path) -> None:
         config.dump(manifest), sort_keys=False, allow_unicode=True, width=110, default_flow_style=None
     )
     try:
-        with replacing(path) as partial:
-            partial.write_text(text, encoding="utf-8")
+        write_text(path, text)
     except OSError as error:
         raise ModelError(f"cannot write {path}: {error.strerror}; choose another place") from error
 

@@ -87,10 +87,7 @@ def _score(model: str, file: str) -> dict[str, Any]:
         "file": file,
         "seconds": round(samples / rate_hz, 4),
         "model": manifest.name,
-        "detections": [
-            {"keyword": d.keyword, "time_s": round(d.time_s, 4), "score": round(d.score, 6)}
-            for d in detections
-        ],
+        "detections": [detection.fields() for detection in detections],
         "max": {k: round(score, 6) for k, score in zip(keywords, highest, strict=True)},
         "peaks": {
             k: [[round(manifest.score_time_s(row), 4), round(score, 6)] for row, score in column]

@@ -20,6 +20,7 @@ from kws.evaluate.report import Plain, commit, headline_condition, summarise, tr
 from kws.evaluate.stream import Listener, int8_listener, play
 from kws.evaluate.tables import full_report, provenance, short_table
 from kws.features import LogMel
+from kws.files import write_text
 from kws.manifest import FLOAT_FILE, Manifest, find_model, read_manifest
 from kws.model import AFTERMATH_SECONDS
 from kws.scores import Scores, scores_of
@@ -43,8 +44,8 @@ def run(options: argparse.Namespace) -> int:
     if options.out:
         out: Path = options.out
         out.mkdir(parents=True, exist_ok=True)
-        (out / "results.json").write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
-        (out / "results.md").write_text(full_report(report), encoding="utf-8")
+        write_text(out / "results.json", json.dumps(report, indent=1) + "\n")
+        write_text(out / "results.md", full_report(report))
         title = f"{manifest.name}, {headline_condition(settings)}, {settings.split} split"
         plot_trade_off(curves, out / "det.svg", title)
     if options.update:

@@ -92,12 +92,7 @@ class _Printer:
         """Print one detection at once, whatever standard output is."""
         self._clear()
         if self._as_json:
-            fields = {
-                "keyword": detection.keyword,
-                "time_s": round(detection.time_s, 4),
-                "score": round(detection.score, 6),
-            }
-            print(json.dumps(fields, ensure_ascii=False), flush=True)
+            print(json.dumps(detection.fields(), ensure_ascii=False), flush=True)
         else:
             print(f"{detection.time_s:9.2f} s  {detection.keyword}  {detection.score:.2f}", flush=True)
 

@@ -15,7 +15,7 @@ def run(options: argparse.Namespace) -> int:
     """Check the corpus, then train; prints a line per validation and the next step."""
     recipe = config.load(options.config, Recipe)
     corpus: Path = options.data or Path(recipe.data.corpus)
-    if not str(corpus) or (not options.data and not recipe.data.corpus):
+    if not options.data and not recipe.data.corpus:
         raise ConfigError("data.corpus is empty; set it, or give a folder with --data")
     folder: Path = options.run or Path("runs") / recipe.name
     _check(corpus, recipe)

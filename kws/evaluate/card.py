@@ -7,7 +7,7 @@ from kws import config
 from kws.errors import ModelError
 from kws.evaluate.report import Plain, level_name
 from kws.evaluate.tables import DEFINITIONS, provenance, short_table
-from kws.files import replacing
+from kws.files import write_text
 from kws.manifest import MANIFEST_FILE, Manifest, OperatingPoint, read_manifest, write_manifest
 
 CARD_FILE = "CARD.md"
@@ -82,10 +82,10 @@ def update_model(folder: Path, report: Plain) -> None:
     """
     manifest = calibrated(read_manifest(folder), report)
     write_manifest(manifest, folder / MANIFEST_FILE)
-    _write(folder / CARD_FILE, render_card(manifest, report))
+    write_text(folder / CARD_FILE, render_card(manifest, report))
     readme = folder.resolve().parent.parent / "README.md"
     if readme.is_file() and MARKERS[0] in (text := readme.read_text(encoding="utf-8")):
-        _write(readme, between_markers(text, results(report)))
+        write_text(readme, between_markers(text, results(report)))
 
 
 def calibrated(manifest: Manifest, report: Plain) -> Manifest:
@@ -124,9 +124,3 @@ def between_markers(text: str, content: str) -> str:
     if not closing:
         raise ModelError(f"the README has {MARKERS[0]} but no {MARKERS[1]} after it; add that line")
     return f"{before}{MARKERS[0]}\n{content}\n{closing}{after}"
-
-
-def _write(path: Path, text: str) -> None:
-    """The file appears complete or not at all."""
-    with replacing(path) as partial:
-        partial.write_text(text, encoding="utf-8")

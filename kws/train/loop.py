@@ -33,7 +33,7 @@ from torch import nn
 from kws.config import dump
 from kws.corpus import Clip, read_corpus
 from kws.errors import ConfigError
-from kws.files import replacing
+from kws.files import replacing, write_text
 from kws.manifest import FLOAT_FILE
 from kws.train import history
 from kws.train.augment import Dice, FrameAugment
@@ -83,15 +83,15 @@ class Trainer:
 
     def _record_origin(self, clips: list[Clip]) -> None:
         """Write config.yaml and training.yaml, once: a resumed run keeps its origin."""
-        config = yaml.safe_dump(dump(self.recipe), sort_keys=False).encode()
+        config = yaml.safe_dump(dump(self.recipe), sort_keys=False)
         started = self.run / CONFIG_FILE
-        if started.exists() and started.read_bytes() != config:
+        if started.exists() and started.read_text(encoding="utf-8") != config:
             raise ConfigError(f"{self.run} was started with other settings; choose another run folder")
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / TRAINING_FILE).exists():
-            origin = training_record(clips, config, self.recipe.seed)
-            _write(self.run / TRAINING_FILE, yaml.safe_dump(dump(origin), sort_keys=False).encode())
-        _write(self.run / CONFIG_FILE, config)
+            origin = training_record(clips, config.encode(), self.recipe.seed)
+            write_text(self.run / TRAINING_FILE, yaml.safe_dump(dump(origin), sort_keys=False))
+        write_text(self.run / CONFIG_FILE, config)
 
     def _phase(self, plan: Plan, stopping: Event) -> Result:
         """Take the steps of one phase that are missing."""
@@ -183,11 +183,6 @@ def training_clips(corpus: Path, recipe: Recipe) -> list[Clip]:
 def _save_weights(net: nn.Module, path: Path) -> None:
     with replacing(path) as partial:
         save_file({name: t.detach().cpu().contiguous() for name, t in net.state_dict().items()}, partial)
-
-
-def _write(path: Path, content: bytes) -> None:
-    with replacing(path) as partial:
-        partial.write_bytes(content)
 
 
 @contextmanager
