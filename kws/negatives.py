@@ -1,11 +1,10 @@
 """More speech to train against, rebuilt by one command: `kws corpus negatives DIR`.
 
 False accepts are speech, and speech without keywords is what a small corpus lacks. Two sources cost almost
-nothing: recorded descriptions in many languages from a Debian package, and words of many languages spoken by
-espeak-ng, a robot, but with every phoneme in every neighbourhood. Both may be used commercially.
+nothing: recorded descriptions in many languages from a Debian package, and the frequent words of forty
+languages read by every voice of the synthesizers in `kws.voices`. All may be used commercially.
 """
 
-import io
 import random
 import re
 import subprocess
@@ -13,20 +12,25 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import numpy as np
 import soundfile
-import soxr
 
 from kws.corpus import write_manifest
 from kws.errors import DataError
+from kws.files import replacing
+from kws.vocabulary import Vocabulary, vocabulary
+from kws.voices import RATE_HZ, VOICES, Audio, Voice, say
 
 Row = dict[str, str]
-RATE_HZ = 16_000
-WORDS_PER_SENTENCE = (2, 9)
-SPEED_WPM = (120, 240)
-PITCH = (10, 90)
+ENGINE_SHARES = {"espeak-ng": 0.38, "festival": 0.2, "flite": 0.08, "pico2wave": 0.34}
+"""Of the hours: espeak-ng speaks the most languages, the others sound more like people."""
+SENTENCES_PER_FILE = 24
+"""By one voice, so that a file is one speaker; about a minute."""
+PAUSE_SECONDS = (0.03, 0.5)
 
 
 @dataclass(frozen=True)
@@ -46,53 +50,39 @@ PACKAGES = (
         "GPL-2.0",
     ),
 )  # the words left out of the pattern have "computer" or a sound-alike in some language's description
-WORD_LISTS = {
-    "american-english": ("wamerican", ("en-us", "en-gb", "en-gb-scotland", "en-us-nyc", "en-029")),
-    "dutch": ("wdutch", ("nl", "af")),
-    "french": ("wfrench", ("fr-fr", "fr-be")),
-    "italian": ("witalian", ("it",)),
-    "ngerman": ("wngerman", ("de", "lb")),
-    "portuguese": ("wportuguese", ("pt", "pt-br")),
-    "spanish": ("wspanish", ("es", "es-419")),
-}
-"""File in /usr/share/dict -> Debian package, and the espeak-ng voices that read it."""
-VARIANTS = (
-    "",
-    "+m1",
-    "+m3",
-    "+m5",
-    "+m7",
-    "+f1",
-    "+f2",
-    "+f3",
-    "+f4",
-    "+f5",
-    "+croak",
-    "+whisper",
-    "+klatt2",
-)
 
 
 def build(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) -> Iterator[str]:
-    """Fill `destination` with recordings and `hours` of spoken words; yields a line after each part.
+    """Fill `destination` with recordings and `hours` of synthetic speech; yields a line after each part.
+
+    What an interrupted call has finished is kept and not made again.
 
     Args:
         destination: Folder of the corpus; made when missing, its manifest is replaced at the end.
         hours: How much to synthesise.
-        forbidden: Keywords; words that contain one are not spoken.
+        forbidden: Keywords; words that sound like one are not spoken.
         jobs: Synthesizers at once.
 
     Raises:
-        DataError: a tool or a word list is missing; the message names the package.
+        DataError: a tool is missing; the message names the package.
+        MissingExtra: wordfreq is not installed.
     """
     rows = []
     for recordings in PACKAGES:
-        found = unpack(recordings, destination)
-        rows += found
-        yield f"{recordings.package}: {len(found)} recordings"
-    spoken = speak(destination, hours, forbidden, jobs)
-    rows += spoken
-    yield f"espeak-ng: {len(spoken)} sentences"
+        unpacked = unpack(recordings, destination)
+        rows += unpacked
+        yield f"{recordings.package}: {len(unpacked)} recordings"
+    forbidden = tuple(forbidden)
+    languages = sorted({voice.lang for voices in VOICES.values() for voice in voices})
+    with ThreadPoolExecutor(jobs) as pool:
+        found = pool.map(partial(vocabulary, forbidden=forbidden), languages)
+        spoken_words = dict(zip(languages, found, strict=True))
+    yield f"{sum(len(v.words) for v in spoken_words.values())} words of {len(languages)} languages"
+    for engine, share in ENGINE_SHARES.items():
+        spoken = synthesise(engine, destination, hours * share, spoken_words, jobs)
+        rows += spoken
+        seconds = sum(float(row["seconds"]) for row in spoken)
+        yield f"{engine}: {seconds / 3600:.1f} h in {len(spoken)} files"
     write_manifest(destination, rows)
 
 
@@ -113,57 +103,65 @@ def unpack(recordings: Recordings, destination: Path) -> list[Row]:
             target = folder / f"{match['lang']}_{number:05d}{path.suffix}"
             target.write_bytes(path.read_bytes())
             seconds = soundfile.info(str(target)).duration
-            rows.append(_row(target, destination, seconds, match["lang"], recordings.licence))
+            rows.append(
+                _row(target, destination, "speech", seconds, lang=match["lang"], licence=recordings.licence)
+            )
     return rows
 
 
-def speak(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) -> list[Row]:
-    """Random words in every language in turn, by voices with a drawn speed and pitch; their rows."""
-    forbidden = tuple(forbidden)
-    lists = {name: words(name, forbidden) for name in WORD_LISTS}
-    folder = destination / "espeak"
+def synthesise(
+    engine: str, destination: Path, hours: float, words: dict[str, Vocabulary], jobs: int
+) -> list[Row]:
+    """Files of frequent words by the voices of an engine in turn, at least `hours` together; their rows."""
+    folder = destination / engine
     folder.mkdir(parents=True, exist_ok=True)
+    voices = VOICES[engine]
 
-    def say(number: int) -> Row:
-        rng = random.Random(number)  # noqa: S311 - reproducible on purpose
-        name = list(lists)[number % len(lists)]
-        voice = rng.choice(WORD_LISTS[name][1]) + rng.choice(VARIANTS)
-        text = " ".join(rng.choices(lists[name], k=rng.randint(*WORDS_PER_SENTENCE)))
-        speed, pitch = str(rng.randint(*SPEED_WPM)), str(rng.randint(*PITCH))
-        command = ["espeak-ng", "--stdout", "-v", voice, "-s", speed, "-p", pitch, text]
-        samples, rate_hz = soundfile.read(io.BytesIO(_run(command, "espeak-ng")), dtype="float32")
-        samples = soxr.resample(samples, rate_hz, RATE_HZ)
-        target = folder / f"{number:06d}.flac"
-        soundfile.write(target, np.clip(samples, -1, 1), RATE_HZ)
-        return _row(target, destination, len(samples) / RATE_HZ, voice[:2], "output of espeak-ng, free")
+    def speak(number: int) -> Row:
+        voice = voices[number % len(voices)]
+        target = folder / f"{voice.lang}_{number:05d}.flac"
+        if not target.is_file():
+            _write(target, _monologue(voice, words[voice.lang], number))
+        seconds = soundfile.info(str(target)).duration
+        licence = f"output of {engine}, free"
+        return _row(target, destination, "synthetic", seconds, lang=voice.lang, licence=licence)
 
     rows: list[Row] = []
     seconds = 0.0
     with ThreadPoolExecutor(jobs) as pool:
-        while seconds < hours * 3600:
-            batch = list(pool.map(say, range(len(rows), len(rows) + 256)))
+        for first in count(step=16):
+            if seconds >= hours * 3600:
+                return rows
+            batch = list(pool.map(speak, range(first, first + 16)))
             rows += batch
             seconds += sum(float(row["seconds"]) for row in batch)
-    return rows
+    raise AssertionError  # count() does not end
 
 
-def words(name: str, forbidden: Iterable[str]) -> list[str]:
-    """The words of a list of WORD_LISTS, without those that contain the last word of a forbidden phrase."""
-    path = Path("/usr/share/dict", name)
-    try:
-        listed = path.read_text(encoding="utf-8").split()
-    except OSError as error:
-        raise DataError(f"{path} is missing; run: apt-get install {WORD_LISTS[name][0]}") from error
-    sounds = [phrase.split()[-1].lower() for phrase in forbidden]
-    return [word for word in listed if word.isalpha() and not any(s in word.lower() for s in sounds)]
+def _monologue(voice: Voice, words: Vocabulary, number: int) -> Audio:
+    """SENTENCES_PER_FILE sentences with pauses; the same for the same number."""
+    rng = random.Random(f"{voice.name} {number}")  # noqa: S311 - reproducible on purpose
+    sentences = [words.sentence(rng) for _ in range(SENTENCES_PER_FILE)]
+    pieces: list[Audio] = []
+    for spoken in say(voice, sentences, rng):
+        pause = np.zeros(int(rng.uniform(*PAUSE_SECONDS) * RATE_HZ), np.float32)
+        pieces += [spoken, pause]
+    if not pieces:
+        raise DataError(f"{voice.engine} says nothing with voice {voice.name}; try it by hand")
+    return np.concatenate(pieces)
 
 
-def _row(path: Path, root: Path, seconds: float, lang: str, licence: str) -> Row:
+def _write(target: Path, samples: Audio) -> None:
+    with replacing(target) as partial:
+        soundfile.write(partial, np.clip(samples, -1, 1), RATE_HZ, format="FLAC")
+
+
+def _row(path: Path, root: Path, kind: str, seconds: float, *, lang: str, licence: str) -> Row:
     relative = path.relative_to(root).as_posix()
     return {
         "path": relative,
         "label": "",
-        "kind": "speech",
+        "kind": kind,
         "speaker": f"{relative.split('/')[0]}-{lang}",
         "seconds": f"{seconds:.3f}",
         "split": "train",

@@ -25,7 +25,14 @@ RATE_HZ = 16_000
 COUNT = 16
 
 
-PLAIN = {"gain_bel": 0.0, "cut_probability": 0.0, "vocal_tract": (1.0, 1.0), "time_masks": 0, "mel_masks": 0}
+PLAIN = {
+    "gain_bel": 0.0,
+    "cut_probability": 0.0,
+    "vocal_tract": (1.0, 1.0),
+    "tempo": (1.0, 1.0),
+    "time_masks": 0,
+    "mel_masks": 0,
+}
 """Settings under which `FrameAugment` does nothing."""
 
 
@@ -162,3 +169,17 @@ def test_same_seed_gives_the_same_batch_and_another_another() -> None:
     assert torch.equal(first, second)
     assert not torch.equal(first, other)
     assert first.isfinite().all()
+
+
+def test_tempo_leaves_the_end_of_the_word_in_place_and_moves_what_was_before() -> None:
+    frames = torch.zeros(3, 4, 60)
+    frames[:, :, 20] = frames[:, :, 40] = 1
+    slower = frame_augment(frames, (20, 40), tempo=(0.8, 0.8))
+    assert (slower[:, :, 40] == 1).all()
+    assert slower[:, :, :35].argmax(2).unique().tolist() == [15]  # 20 frames before the end are now 25
+
+
+@pytest.mark.parametrize("factor", [0.8, 1.25])
+def test_tempo_keeps_a_steady_sound_and_its_length(factor: float) -> None:
+    frames = torch.full((3, 4, 60), 2.0)
+    assert torch.equal(frame_augment(frames, (10, 50), tempo=(factor, factor)), frames)

@@ -40,6 +40,8 @@ RECIPE = {
         "learning_rate": 0.01,
         "average_decay": 0.95,
         "validate_every_steps": 80,
+        "mining_rounds": 1,
+        "mined_windows": 256,
     },
     "quantisation": {"steps": 40, "calibration_windows": 128},
 }

@@ -188,6 +188,7 @@ class FrameAugment(nn.Module):
         """Frames (B, n_mels, T) in bel; `word`: its first frame and the one after its last, 0 without one."""
         s = self.settings
         frames = frames * self._within_cuts(frames.shape[2], *word, dice)[:, None, :]
+        frames = _at_tempo(frames, word[1], dice.uniform((len(frames),), *s.tempo))
         gain = dice.uniform((len(frames), 1, 1), -s.gain_bel, s.gain_bel)
         frames = _mel_warp(frames.shape[1], dice.uniform((len(frames),), *s.vocal_tract)) @ frames
         # Silence stays silence: only what lies well above the floor follows the gain.
@@ -234,6 +235,21 @@ def _mel_warp(n_mels: int, factor: Tensor) -> Tensor:
     band = torch.arange(n_mels, device=factor.device)
     position = (band * factor[:, None]).clamp_max(n_mels - 1)
     return (1 - (position[:, :, None] - band).abs()).clamp_min(0)
+
+
+def _at_tempo(frames: Tensor, end: Tensor, factor: Tensor) -> Tensor:
+    """Frames (B, n_mels, T) at `factor` (B,) times their speed, interpolated; the word's `end` stays.
+
+    Where a window is too short to be hastened, its frames come once more, backwards.
+    """
+    length = frames.shape[2]
+    anchor = torch.where(end == 0, length // 2, end)[:, None].float()
+    position = anchor + (torch.arange(length, device=frames.device) - anchor) * factor[:, None]
+    position = (length - 1) - ((length - 1) - position.abs()).abs()
+    before = position.floor().clamp(0, length - 2)
+    weight = (position - before)[:, None, :]
+    index = before.long()[:, None, :].expand_as(frames)
+    return frames.gather(2, index) * (1 - weight) + frames.gather(2, index + 1) * weight
 
 
 def _kept(count: int, length: int, widest: int, dice: Dice) -> Tensor:

@@ -76,6 +76,11 @@ class Batches:
         """Remember how hard the negatives of a batch were; losses (B,)."""
         self._loss[batch.negatives] = losses.detach()[-len(batch.negatives) :].cpu()
 
+    def extend(self, negatives: Pool) -> None:
+        """Add negatives that mining has found; they count as the hardest until they have been seen."""
+        self._negatives = self._negatives + negatives
+        self._pad()
+
     def calibration(self, count: int) -> Iterator[Tensor]:
         """Frames of `count` windows, half of them with a keyword, some at a time."""
         for pool in (self._positives, self._negatives):
@@ -89,6 +94,11 @@ class Batches:
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state_dict`."""
         self._loss, self._hardest = state["loss"], state["hardest"]
+        self._pad()
+
+    def _pad(self) -> None:
+        unseen = torch.full((len(self._negatives) - len(self._loss),), float("inf"))
+        self._loss = torch.cat((self._loss, unseen))
 
 
 def shuffled(total: int, count: int, step: int, seed: int) -> Tensor:

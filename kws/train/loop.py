@@ -6,6 +6,7 @@ A run folder holds::
     training.yaml        corpora, licences and commit, for the model's manifest
     history.jsonl        one line per validation
     history.png          the same as a picture
+    mined-1.npz          windows that the first round of mining found, and so on
     checkpoint.pt        everything needed to go on; replaced at every validation and when interrupted
     float.safetensors    the best float network so far (averaged weights)
     qat.safetensors      the best quantised network so far: what `kws export` reads
@@ -39,7 +40,9 @@ from kws.train import history
 from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
 from kws.train.learner import Learner, Plan
+from kws.train.library import Library
 from kws.train.loss import KeywordLoss
+from kws.train.mining import Miner
 from kws.train.net import KeywordNet
 from kws.train.pool import load_pools
 from kws.train.provenance import CONFIG_FILE, QUANT_FILE, TRAINING_FILE, training_record
@@ -58,14 +61,16 @@ class Trainer:
         self, recipe: Recipe, corpus: Path, run: Path, *, cache: Path, device: torch.device, jobs: int
     ) -> None:
         self.recipe, self.run, self.device = recipe, run, device
-        known = training_clips(corpus, recipe)
-        self._record_origin(known)
+        self.clips, self.cache = training_clips(corpus, recipe), cache
+        self._record_origin(self.clips)
         self.validator = Validator(corpus, recipe, cache, device, jobs)
         self.batches = Batches(
-            *load_pools(known, recipe, cache, device, jobs), recipe.training, recipe.seed, device
+            *load_pools(self.clips, recipe, cache, device, jobs), recipe.training, recipe.seed, device
         )
         self.loss = KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
         self.frame_augment = FrameAugment(recipe.augmentation)
+        self._rounds = 0
+        """Rounds of mining whose windows are among the negatives."""
 
     def train(self) -> Result:
         """Run both phases, or what is left of them; returns the validation of the quantised network kept.
@@ -99,12 +104,17 @@ class Trainer:
         learner = Learner(self._network(plan), plan, self.recipe.training.average_decay)
         if saved and saved["phase"] == plan.phase:
             learner.load_state_dict(saved["learner"])
+            while self._rounds < saved["rounds"]:
+                self._mine(learner)
             self.batches.load_state_dict(saved["batches"])
         with _progress(plan, learner.step) as show:
             while learner.step < plan.steps:
                 if stopping.is_set():
                     self._save(learner)
                     raise KeyboardInterrupt
+                if plan.phase == "float" and self._is_mining_due(learner):
+                    self._mine(learner)
+                    self._save(learner)
                 loss = self._step(learner)
                 show(loss)
                 if self._is_due(learner):
@@ -130,6 +140,20 @@ class Trainer:
         learner.descend(losses.mean())
         self.batches.learn(batch, losses)
         return float(losses.detach().mean())
+
+    def _is_mining_due(self, learner: Learner) -> bool:
+        """Rounds of mining are spread evenly over the steps."""
+        t = self.recipe.training
+        due = learner.step * (t.mining_rounds + 1) // t.steps
+        return self._rounds < min(due, t.mining_rounds)
+
+    def _mine(self, learner: Learner) -> None:
+        """One round: more negatives, from where the averaged weights are wrong."""
+        self._rounds += 1
+        library = Library(self.clips, self.cache, self.recipe.features.sample_rate_hz)
+        path = self.run / f"mined-{self._rounds}.npz"
+        miner = Miner(library, self.recipe, self.device)
+        self.batches.extend(miner.pool(learner.average.module, path, self._rounds))
 
     def _is_due(self, learner: Learner) -> bool:
         every = self.recipe.training.validate_every_steps
@@ -164,6 +188,7 @@ class Trainer:
             "phase": learner.plan.phase,
             "learner": learner.state_dict(),
             "batches": self.batches.state_dict(),
+            "rounds": self._rounds,
         }
         with replacing(self.run / CHECKPOINT) as partial:
             torch.save(content, partial)

@@ -7,6 +7,7 @@ rendering goes on where it stopped, and any number of processes gives the same p
 
 import hashlib
 import json
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -35,6 +36,7 @@ AT_EVERY_USE = (
     "gain_bel",
     "cut_probability",
     "vocal_tract",
+    "tempo",
     "time_masks",
     "time_mask_frames",
     "mel_masks",
@@ -45,6 +47,10 @@ BATCH_WINDOWS = 128
 """Windows augmented at once; fixed, because random numbers are drawn per batch."""
 DRAWN = ("window_frames", "negative_shares")
 """Beside the shares, what decides how a window is drawn."""
+
+
+Columns = dict[str, NDArray[np.generic]]
+"""Rendered windows: frames uint8 (B, n_mels, T), keyword, start and end (B,)."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,20 @@ class Pool:
 
     def to(self, device: torch.device) -> "Pool":
         """The same windows on another device."""
-        return Pool(*(column.to(device) for column in (self.frames, self.keyword, self.start, self.end)))
+        return Pool(*(column.to(device) for column in self._columns))
+
+    def first(self, count: int) -> "Pool":
+        """The first windows."""
+        return Pool(*(column[:count] for column in self._columns))
+
+    def __add__(self, other: "Pool") -> "Pool":
+        """The windows of both, on the device of this one."""
+        pairs = zip(self._columns, other._columns, strict=True)
+        return Pool(*(torch.cat((mine, theirs.to(mine.device))) for mine, theirs in pairs))
+
+    @property
+    def _columns(self) -> tuple[Tensor, ...]:
+        return self.frames, self.keyword, self.start, self.end
 
 
 class Renderer:
@@ -91,9 +110,8 @@ class Renderer:
         self.augment = Augment(settings, responses, rate_hz).to(device)
         self.frontend = LogMelBatch(recipe.features).to(device)
 
-    @torch.no_grad()
-    def batch(self, positive: bool, number: int) -> dict[str, NDArray[np.generic]]:
-        """Render batch `number`: frames uint8 (BATCH_WINDOWS, n_mels, T), keyword, start and end (B,)."""
+    def batch(self, positive: bool, number: int) -> Columns:
+        """Draw and render batch `number`."""
         seed = int(
             np.random.SeedSequence((self.recipe.seed, positive, number)).generate_state(1, np.uint64)[0]
         )
@@ -103,13 +121,18 @@ class Renderer:
             self.sampler.positive(i % keywords, rng) if positive else self.sampler.negative(rng)
             for i in range(BATCH_WINDOWS)
         ]
+        return self.render(windows, seed >> 1)
+
+    @torch.no_grad()
+    def render(self, windows: list[Window], seed: int) -> Columns:
+        """Frames and labels of some windows, augmented as `seed` draws."""
         middle = self.recipe.window_samples // 2
         anchor = torch.tensor([w.word_end or middle for w in windows], dtype=torch.float32)
         heard = self.augment(
             self._stack([w.speech for w in windows]),
             self._stack([w.background for w in windows]),
             anchor.to(self.device),
-            Dice(seed >> 1, self.device),
+            Dice(seed, self.device),
         )
         codes = (self.frontend(heard) / FRAME_STEP_BEL).round_().clamp_(0, 255).to(torch.uint8)
         return {"frames": codes.cpu().numpy(), **_labels(windows)}
@@ -159,19 +182,29 @@ def _render_shard(shard: tuple[bool, int]) -> None:
 def _write_shard(renderer: Renderer, folder: Path, positive: bool, number: int) -> None:
     per_shard = SHARD_WINDOWS // BATCH_WINDOWS
     batches = [renderer.batch(positive, number * per_shard + i) for i in range(per_shard)]
-    target = _shard(folder, positive, number)
-    columns = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
-    with replacing(target) as unfinished, unfinished.open("wb") as file:
-        np.savez(file, allow_pickle=False, **columns)
+    write_windows(_shard(folder, positive, number), batches)
 
 
 def _load(folder: Path, positive: bool, count: int) -> Pool:
+    shards = [_shard(folder, positive, number) for number in range(-(-count // SHARD_WINDOWS))]
+    return read_windows(shards).first(count)
+
+
+def write_windows(path: Path, batches: list[Columns]) -> None:
+    """Keep rendered windows in one file."""
+    columns = {name: np.concatenate([b[name] for b in batches]) for name in batches[0]}
+    with replacing(path) as unfinished, unfinished.open("wb") as file:
+        np.savez(file, allow_pickle=False, **columns)
+
+
+def read_windows(paths: Sequence[Path]) -> Pool:
+    """The windows of some files, joined."""
     columns: dict[str, list[Tensor]] = {"frames": [], "keyword": [], "start": [], "end": []}
-    for number in range(-(-count // SHARD_WINDOWS)):
-        with np.load(_shard(folder, positive, number), allow_pickle=False) as shard:
+    for path in paths:
+        with np.load(path, allow_pickle=False) as stored:
             for name, column in columns.items():
-                column.append(torch.from_numpy(shard[name]))
-    return Pool(**{name: torch.cat(column)[:count] for name, column in columns.items()})
+                column.append(torch.from_numpy(stored[name]))
+    return Pool(**{name: torch.cat(column) for name, column in columns.items()})
 
 
 def _shard(folder: Path, positive: bool, number: int) -> Path:
@@ -184,10 +217,10 @@ def _key(clips: list[Clip], recipe: Recipe) -> str:
     # How many windows there are, and where a corpus lies, does not change what each one is.
     settings["data"] = {k: v for k, v in dump(recipe.data).items() if k.endswith("_share") or k in DRAWN}
     settings["clips"] = [f"{c.source}/{c.path.name} {c.label} {c.seconds} {c.speaker}" for c in clips]
-    return hashlib.sha256(f"pool 1 {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"pool 2 {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
 
 
-def _labels(windows: list[Window]) -> dict[str, NDArray[np.generic]]:
+def _labels(windows: list[Window]) -> Columns:
     return {
         "keyword": np.array([w.keyword for w in windows], np.int64),
         "start": np.array([w.word_start for w in windows], np.int64),

@@ -85,7 +85,7 @@ class WindowSampler:
         elif clip.kind == "keyword" or clip.seconds <= 1.0:
             self._pools["words"][clip.source].append(index)
         elif clip.kind in ("speech", "synthetic"):
-            self._pools["speech"][clip.source].append(index)
+            self._pools[clip.kind][clip.source].append(index)
 
     def positive(self, keyword: int, rng: np.random.Generator) -> Window:
         """A window in which `keyword` (index) ends with room after it for the score to rise."""
@@ -115,13 +115,50 @@ class WindowSampler:
         kind = str(rng.choice(list(shares), p=weights / weights.sum()))
         speech = np.zeros(self._samples, np.float32)
         if kind == "partial":
-            keyword = int(rng.integers(len(self.recipe.keywords)))
-            word = self._word(self._positive_clip(keyword, rng))
-            part = word[: int(len(word) * rng.uniform(0.3, 0.6))]
-            _paste(speech, part, int(rng.uniform(0, 0.6) * self._samples), _rms(part))
+            speech = self._partial(rng)
         elif kind != "ambient":
             speech = self._stretch(kind, rng, self._samples)
         return Window(speech, self._background(rng), NEGATIVE, 0, 0)
+
+    def _partial(self, rng: np.random.Generator) -> Audio:
+        """Half a keyword: its beginning, or its end, alone or with other speech in the place of the rest.
+
+        It takes all of a word to wake: a network that has only met whole words may listen for a part of it.
+        """
+        speech = np.zeros(self._samples, np.float32)
+        word = self._word(self._positive_clip(int(rng.integers(len(self.recipe.keywords))), rng))
+        cut = int(len(word) * rng.uniform(0.35, 0.6))
+        is_beginning = rng.random() < 0.5
+        part = _fade(word[:cut] if is_beginning else word[cut:])
+        start = int(rng.uniform(0.3, 0.6) * self._samples)
+        level = _rms(part)
+        _paste(speech, part, start, level)
+        if rng.random() < 0.7:
+            if is_beginning:
+                rest = self._stretch("speech", rng, self._samples - start - len(part))
+                _paste(speech, rest, start + len(part), level)
+            else:
+                _paste(speech, self._stretch("speech", rng, start), 0, level)
+        return speech
+
+    @property
+    def negative_clips(self) -> list[int]:
+        """Index of every clip that running speech, single words and background are drawn from."""
+        kinds = ("speech", "synthetic", "words", "ambient")
+        return sorted(i for kind in kinds for clips in self._pools.get(kind, {}).values() for i in clips)
+
+    def around(self, clip: int, sample: int, rng: np.random.Generator) -> Window:
+        """A window without a keyword in which `sample` of clip `clip` lies where a word would end."""
+        end = self._samples - int(rng.uniform(0.4, 0.9) * self._rate_hz)
+        source = self.library.samples(clip)
+        first = max(0, sample - end)
+        piece = _fade(_float(source[first : sample - end + self._samples]))
+        heard = np.zeros(self._samples, np.float32)
+        start = first - (sample - end)
+        heard[start : start + len(piece)] = piece
+        if self.library.clips[clip].kind in ("noise", "music"):
+            return Window(np.zeros_like(heard), heard, NEGATIVE, 0, 0)
+        return Window(heard, self._background(rng), NEGATIVE, 0, 0)
 
     def _positive_clip(self, keyword: int, rng: np.random.Generator) -> int:
         kinds = self._positives[keyword]
@@ -145,7 +182,7 @@ class WindowSampler:
             index = self._clip(kind, rng)
             piece = _float(self.library.word(index))
             longest = count - position
-            if len(piece) > 1.5 * self._rate_hz and kind in ("speech", "ambient"):
+            if len(piece) > 1.5 * self._rate_hz and kind in ("speech", "synthetic", "ambient"):
                 start = int(rng.integers(max(1, len(piece) - self._rate_hz)))
                 piece = piece[start:]
             piece = _fade(piece[:longest])

@@ -1,0 +1,111 @@
+"""Mining: play all speech without keywords to a half-trained network, draw more windows where it is wrong.
+
+Windows drawn at random meet most of the audio once; false accepts are rare moments in many hours. So a round
+of mining looks for those moments everywhere and shows each of them again, in other rooms and noises. Hard
+negatives found by the model itself are an old idea (Sung and Poggio, 1998).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from rich.progress import track
+from torch import nn
+
+from kws.scores import PEAK_DISTANCE_SECONDS, Scores, peaks, scores_of
+from kws.train.frontend import LogMelBatch
+from kws.train.library import Library
+from kws.train.pool import BATCH_WINDOWS, Pool, Renderer, read_windows, write_windows
+from kws.train.recipe import Recipe
+
+JOINED_SECONDS = 60.0
+"""Clips are joined until they are this long, so that the network has more to do at once."""
+WINDOWS_PER_SPOT = 3
+"""Each moment found is drawn about this often."""
+
+
+@dataclass(frozen=True)
+class Spot:
+    """A moment at which a network believed that it heard a keyword, and did not."""
+
+    score: float
+    clip: int
+    """Index in the library."""
+    sample: int
+    """Of that clip, where the score peaked."""
+
+
+class Miner:
+    """Plays the negatives of a library to networks, one after the other."""
+
+    def __init__(self, library: Library, recipe: Recipe, device: torch.device) -> None:
+        self.library, self.recipe, self.device = library, recipe, device
+        self.renderer = Renderer(library, recipe, device)
+        self.frontend = LogMelBatch(recipe.features).to(device)
+        self._hop = recipe.features.hop_samples * recipe.network.stride
+
+    def pool(self, net: nn.Module, path: Path, seed: int) -> Pool:
+        """Windows around the false accepts of `net`; kept in `path`, and read from there if it exists."""
+        if not path.is_file():
+            spots = self.spots(net)
+            rng = np.random.default_rng([self.recipe.seed, seed])
+            batches = []
+            for number in track(
+                range(-(-self.recipe.training.mined_windows // BATCH_WINDOWS)), "mined windows"
+            ):
+                drawn = [spots[int(rng.integers(len(spots)))] for _ in range(BATCH_WINDOWS)]
+                windows = [self.renderer.sampler.around(s.clip, s.sample, rng) for s in drawn]
+                batches.append(self.renderer.render(windows, seed * 1_000_003 + number))
+            write_windows(path, batches)
+        return read_windows([path])
+
+    @torch.no_grad()
+    def spots(self, net: nn.Module) -> list[Spot]:
+        """The highest peaks of every keyword, as many as `mined_windows` needs.
+
+        `net` maps frames (B, n_mels, T) to logits (B, K, T // stride).
+        """
+        was_training = net.training
+        net.eval()
+        distance = round(PEAK_DISTANCE_SECONDS * self.recipe.features.sample_rate_hz / self._hop)
+        found: list[list[Spot]] = [[] for _ in self.recipe.keywords]
+        for stream in track(list(_streams(self.library, self.renderer.sampler.negative_clips)), "mining"):
+            ends = np.cumsum([len(self.library.samples(index)) for index in stream])
+            best = peaks(self._scores(net, stream), min_distance_rows=distance)
+            for column, rows in zip(found, best, strict=True):
+                column += [_spot(score, self._sample(row), stream, ends) for row, score in rows]
+        net.train(was_training)
+        wanted = max(1, self.recipe.training.mined_windows // (WINDOWS_PER_SPOT * len(found)))
+        return [spot for column in found for spot in sorted(column, key=lambda s: -s.score)[:wanted]]
+
+    def _scores(self, net: nn.Module, stream: list[int]) -> Scores:
+        audio = np.concatenate([self.library.samples(index) for index in stream]).astype(np.float32) / 32768
+        frames = self.frontend(torch.from_numpy(audio).to(self.device)[None])
+        logits = net(frames)[0].T.contiguous().cpu().numpy()
+        return scores_of(logits, self.recipe.training.smoothing_steps)
+
+    def _sample(self, row: int) -> int:
+        """Last sample that the score in `row` has heard."""
+        return row * self._hop + self.recipe.features.window_samples
+
+
+def _spot(score: float, sample: int, stream: list[int], ends: NDArray[np.int64]) -> Spot:
+    place = min(int(np.searchsorted(ends, sample, side="right")), len(stream) - 1)
+    start = int(ends[place - 1]) if place else 0
+    return Spot(score, stream[place], sample - start)
+
+
+def _streams(library: Library, clips: list[int]) -> Iterator[list[int]]:
+    stream: list[int] = []
+    seconds = 0.0
+    for index in clips:
+        stream.append(index)
+        seconds += len(library.samples(index)) / library.sample_rate_hz
+        if seconds >= JOINED_SECONDS:
+            yield stream
+            stream, seconds = [], 0.0
+    if stream and seconds > 1:
+        yield stream
