@@ -45,7 +45,7 @@ models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and meas
 	$(BIN)/kws evaluate --model models/default --data $(DATA) --jobs $$(nproc) --float --update --out runs/default/evaluation
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
-	$(BIN)/kws corpus negatives $(NEGATIVES) --hours 6 --without alexa computer jarvis
+	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu
 
 wheel: $(BIN)/python ## dist/kws-*.whl, the models inside
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .

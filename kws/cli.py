@@ -199,7 +199,7 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
         "negatives", help="build hours of speech without keywords to train against"
     )
     negatives.add_argument("destination", type=Path, metavar="DEST")
-    negatives.add_argument("--hours", type=float, default=60.0, help="of synthesis; default: %(default)s")
+    negatives.add_argument("--hours", type=float, default=50.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
 
 

@@ -26,7 +26,7 @@ from kws.vocabulary import Vocabulary, vocabulary
 from kws.voices import RATE_HZ, VOICES, Audio, Voice, say
 
 Row = dict[str, str]
-ENGINE_SHARES = {"espeak-ng": 0.38, "festival": 0.2, "flite": 0.08, "pico2wave": 0.34}
+ENGINE_SHARES = {"espeak-ng": 0.46, "festival": 0.06, "flite": 0.06, "pico2wave": 0.42}
 """Of the hours: espeak-ng speaks the most languages, the others sound more like people."""
 SENTENCES_PER_FILE = 24
 """By one voice, so that a file is one speaker; about a minute."""
