@@ -170,7 +170,15 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; default: runs/<name>")
     parser.add_argument("--data", type=Path, metavar="DIR", help="corpus; default: the config's")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
-    parser.add_argument("--dry-run", action="store_true", help="read everything, train nothing")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings in place of the config's, e.g. quantisation.weight_bits=4",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="read and check everything, train nothing")
+    _strict(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -189,8 +197,12 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _corpus(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="look for leaks between splits, missing files and empty classes")
+    check = actions.add_parser("check", help="look for leaks between splits, missing files and odd rows")
     check.add_argument("folder", type=Path, metavar="DIR")
+    check.add_argument(
+        "--content", action="store_true", help="decode and measure every clip too (needs the train extra)"
+    )
+    _strict(check)
     imports = actions.add_parser("import", help="write a corpus in the format that `kws train` reads")
     imports.add_argument("layout", choices=("speech-commands", "wake-word-benchmark", "folders"))
     imports.add_argument("source", type=Path, metavar="SRC")
@@ -201,6 +213,10 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
     negatives.add_argument("destination", type=Path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=8.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
+
+
+def _strict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="treat warnings about the corpus as errors")
 
 
 def _positive(text: str) -> int:

@@ -46,9 +46,9 @@ class Batches:
             positives, negatives = positives.to(device), negatives.to(device)
         self._positives, self._negatives = positives, negatives
         self._training, self._seed, self._device = training, seed, device
-        self._loss = torch.zeros(len(negatives))
+        self._loss = torch.zeros(len(negatives), device=device)
         """Last loss of each negative; 0 until it has been seen."""
-        self._hardest = torch.zeros(0, dtype=torch.int64)
+        self._hardest = torch.zeros(0, dtype=torch.int64, device=device)
 
     def draw(self, step: int) -> Batch:
         """The batch of a step; call it once for each, in order."""
@@ -59,8 +59,12 @@ class Batches:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         negatives = torch.cat(
             [
-                self._hardest[torch.randint(len(self._hardest), (mined,), generator=generator)],
-                shuffled(len(self._negatives), t.negatives_per_batch - mined, step, self._seed),
+                self._hardest[
+                    torch.randint(len(self._hardest), (mined,), generator=generator).to(self._device)
+                ],
+                shuffled(len(self._negatives), t.negatives_per_batch - mined, step, self._seed).to(
+                    self._device
+                ),
             ]
         )
         positives = shuffled(len(self._positives), t.positives_per_batch, step, self._seed + 1)
@@ -74,7 +78,7 @@ class Batches:
 
     def learn(self, batch: Batch, losses: Tensor) -> None:
         """Remember how hard the negatives of a batch were; losses (B,)."""
-        self._loss[batch.negatives] = losses.detach()[-len(batch.negatives) :].cpu()
+        self._loss[batch.negatives] = losses.detach()[-len(batch.negatives) :]
 
     def calibration(self, count: int) -> Iterator[Tensor]:
         """Frames of `count` windows, half of them with a keyword, some at a time."""
@@ -88,7 +92,7 @@ class Batches:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state_dict`."""
-        self._loss, self._hardest = state["loss"], state["hardest"]
+        self._loss, self._hardest = (state[name].to(self._device) for name in ("loss", "hardest"))
 
 
 def shuffled(total: int, count: int, step: int, seed: int) -> Tensor:

@@ -26,6 +26,7 @@ from kws.files import replacing
 from kws.train.augment import Augment, Dice
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
+from kws.train.processes import Processes
 from kws.train.recipe import Recipe
 from kws.train.rooms import simulate_rooms, stack_responses
 from kws.train.windows import Window, WindowSampler
@@ -119,25 +120,27 @@ class Renderer:
 
 
 def load_pools(
-    clips: list[Clip], recipe: Recipe, cache: Path, device: torch.device, jobs: int
+    library: Library, recipe: Recipe, cache: Path, jobs: int, everyone: Processes
 ) -> tuple[Pool, Pool]:
-    """Positives and negatives of a recipe, rendered where the cache does not hold them yet."""
-    folder = cache / f"pool-{_key(clips, recipe)}"
+    """Positives and negatives of a recipe; each process renders a share of what the cache does not hold."""
+    folder = cache / f"pool-{_key(library.readable(), recipe)}"
     folder.mkdir(parents=True, exist_ok=True)
     counts = {True: recipe.data.positives, False: recipe.data.negatives}
     shards = [(positive, n) for positive, count in counts.items() for n in range(-(-count // SHARD_WINDOWS))]
-    missing = [shard for shard in shards if not _shard(folder, *shard).is_file()]
+    missing = [shard for shard in shards[everyone.share] if not _shard(folder, *shard).is_file()]
     if missing:
-        library = Library(clips, cache, recipe.features.sample_rate_hz)  # decode before the workers need it
-        if device.type == "cpu":
-            start = partial(_start_worker, clips, recipe, cache, folder)
-            with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
-                for _ in track(pool.map(_render_shard, missing), "rendering windows", total=len(missing)):
+        show = partial(track, description="rendering windows", disable=not everyone.is_first)
+        if everyone.device.type == "cpu":
+            start = partial(_start_worker, library.clips, recipe, cache, folder)
+            processes = max(1, jobs // everyone.count)
+            with ProcessPoolExecutor(processes, get_context("spawn"), start) as pool:
+                for _ in show(pool.map(_render_shard, missing), total=len(missing)):
                     pass
         else:
-            renderer = Renderer(library, recipe, device)
-            for shard in track(missing, "rendering windows"):
+            renderer = Renderer(library, recipe, everyone.device)
+            for shard in show(missing):
                 _write_shard(renderer, folder, *shard)
+    everyone.wait()
     return _load(folder, True, counts[True]), _load(folder, False, counts[False])
 
 

@@ -46,11 +46,20 @@ class Result:
 class Validator:
     """Held-out keywords in noise and hours of ambient audio, ready to be scored by any network."""
 
-    def __init__(self, folder: Path, recipe: Recipe, cache: Path, device: torch.device, jobs: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clips: list[Clip],
+        recipe: Recipe,
+        *,
+        cache: Path,
+        device: torch.device,
+        jobs: int,
+    ) -> None:
         self.recipe, self.device = recipe, device
         wanted = recipe.validation
         self.settings = EvaluationSettings(split=wanted.split, snr_db=(wanted.snr_db,), mixes=1)
-        playlist = make_playlist(folder, recipe.keywords, self.settings)
+        playlist = make_playlist(folder, recipe.keywords, self.settings, clips)
         self._positives = [clip for clip in playlist.positives if clip.kind == "keyword"]
         if not self._positives:  # a word without real recordings is chosen on synthetic ones
             self._positives = playlist.positives
