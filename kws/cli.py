@@ -157,7 +157,17 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _bench(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     parser.add_argument(
-        "--seconds", type=_positive, default=60, metavar="S", help="audio to process; default: %(default)s"
+        "--seconds",
+        type=_positive,
+        default=60,
+        metavar="S",
+        help="audio to process, or how long to train; default: %(default)s",
+    )
+    parser.add_argument(
+        "--training",
+        type=Path,
+        metavar="CONFIG",
+        help="measure training this recipe, on synthetic sound, instead of listening (needs the train extra)",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 

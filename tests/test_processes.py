@@ -112,7 +112,12 @@ def rows(run: Path) -> list[dict[str, Any]]:
 def test_two_processes_train_what_one_trains(work: Path) -> None:
     out = train(work, TOGETHER, "together")
     one, two = rows(work / "alone"), rows(work / "together")
-    assert [(r["phase"], r["step"]) for r in two] == [("float", 6), ("float", 12), ("qat", 8)]
+    assert [(r["phase"], r["step"]) for r in two] == [
+        ("float", 6),
+        ("float", 12),
+        ("qat", 6),
+        ("qat", 8),
+    ]
     assert out.count("kept:") == out.count("qat 8/8") == 1  # one of them speaks
     files = sorted(path.name for path in (work / "together").iterdir())
     assert files == sorted(path.name for path in (work / "alone").iterdir())
