@@ -99,7 +99,7 @@ def _rendering(recipe: Recipe, device: torch.device, jobs: int, seconds: float) 
     with tempfile.TemporaryDirectory() as scratch:
         library = Library(list(_clips(Path(scratch), recipe)), Path(scratch), recipe.features.sample_rate_hz)
         batches = render(library, few, numbers, cache=Path(scratch), device=device, jobs=jobs)
-        for _ in islice(batches, 2 * jobs):
+        for _ in islice(batches, jobs):
             pass
         return BATCH_WINDOWS * _rate(lambda: next(batches), seconds, device)
 

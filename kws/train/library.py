@@ -12,13 +12,13 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.progress import track
 
 from kws.audio import read_audio
 from kws.corpus import Clip
 from kws.errors import AudioError
 from kws.evaluate.span import speech_span, word_span
 from kws.files import replacing
+from kws.train.progress import track
 
 LONGEST_SENTENCE_S = 20.0
 """Longer clips (prompts read in one go, music) are used as they are."""

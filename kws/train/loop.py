@@ -16,7 +16,7 @@ checkpoint: a resumed run continues the same course.
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -26,9 +26,8 @@ from typing import Any, cast
 
 import torch
 import yaml
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
 from kws.config import dump, load
 from kws.corpus import Clip
@@ -42,6 +41,7 @@ from kws.train.library import Library
 from kws.train.net import KeywordNet
 from kws.train.pool import load_pools
 from kws.train.processes import Processes
+from kws.train.progress import step_bar
 from kws.train.provenance import CONFIG_FILE, QUANT_FILE, TRAINING_FILE, training_record
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
@@ -117,13 +117,15 @@ class Trainer:
             self.batches.load_state_dict(saved["batches"])
         if not plan.steps and learner.best is None:
             self._validate(learner, None)
-        with _progress(plan, learner.step, self.everyone.is_first) as show:
+        silent = not self.everyone.is_first
+        with step_bar(plan.phase, plan.steps, learner.step, disable=silent) as show:
             while learner.step < plan.steps:
                 if self.everyone.any(stopping.is_set()):
                     self._save(learner)
                     raise KeyboardInterrupt
                 loss = self.teacher.teach(learner)
-                show(loss)
+                is_shown = learner.step % SHOWN_STEPS == 0  # reading it waits for a GPU
+                show(f"loss {float(loss):.4f}" if is_shown else "")
                 if self._is_due(learner):
                     self._validate(learner, float(loss))
         assert learner.best is not None  # noqa: S101 - the last step validates
@@ -203,18 +205,3 @@ def stop_request() -> Iterator[Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(plan: Plan, start: int, is_shown: bool) -> Iterator[Callable[[Tensor], None]]:
-    """A bar that moves at every step and now and then shows its loss: reading it waits for a GPU."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True, disable=not is_shown) as bar:
-        task = bar.add_task(plan.phase, total=plan.steps, completed=start)
-
-        def show(loss: Tensor) -> None:
-            bar.advance(task)
-            if bar.tasks[0].completed % SHOWN_STEPS == 0:
-                bar.update(task, description=f"{plan.phase}  loss {float(loss):.4f}")
-
-        yield show

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
 from kws.config import dump
@@ -31,6 +30,7 @@ from kws.train.augment import Augment, Dice
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
 from kws.train.processes import Processes
+from kws.train.progress import track
 from kws.train.recipe import Recipe
 from kws.train.rooms import simulate_rooms, stack_responses
 from kws.train.windows import Window, WindowSampler
@@ -158,12 +158,15 @@ def render(
     finish = renderer or (lambda batch: batch)
     with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
         ahead: deque[Future[Any]] = deque()
-        for number in numbers:
-            ahead.append(pool.submit(_work, *number))
-            if len(ahead) > 2 * jobs:  # no more than needed: drawn batches are large
+        try:
+            for number in numbers:
+                ahead.append(pool.submit(_work, *number))
+                if len(ahead) > 2 * jobs:  # no more than needed: drawn batches are large
+                    yield finish(ahead.popleft().result())
+            while ahead:
                 yield finish(ahead.popleft().result())
-        while ahead:
-            yield finish(ahead.popleft().result())
+        finally:
+            pool.shutdown(cancel_futures=True)  # whoever asked may have had enough
 
 
 def load_pools(

@@ -40,19 +40,21 @@ class Start:
                 f"start: {self.folder} knows {', '.join(self.keywords)}; with training.steps 0 the keywords "
                 "must be the same"
             )
-        wanted = net.state_dict()
-        weights = dict(self.weights)
-        for name in HEAD:
-            weights[name] = wanted[name].clone()
-            for row, keyword in enumerate(recipe.keywords):
-                if keyword in self.keywords:
-                    weights[name][row] = self.weights[name][self.keywords.index(keyword)]
         try:
+            weights = self.weights | {name: self._rows(name, net, recipe.keywords) for name in HEAD}
             net.load_state_dict(weights)
         except RuntimeError as error:  # names or shapes differ
             raise ConfigError(
                 f"start: {self.folder} has a network of another shape; copy its network section"
             ) from error
+
+    def _rows(self, name: str, net: KeywordNet, keywords: tuple[str, ...]) -> Tensor:
+        """A tensor of the head: this one's rows in the order of `keywords`, the network's own for new ones."""
+        rows = net.state_dict()[name].clone()
+        for row, keyword in enumerate(keywords):
+            if keyword in self.keywords:
+                rows[row] = self.weights[name][self.keywords.index(keyword)]
+        return rows
 
 
 def read_start(name_or_path: str) -> Start:

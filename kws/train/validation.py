@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
 
 from kws.audio import read_audio
@@ -26,6 +25,7 @@ from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_pla
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
 from kws.files import replacing
 from kws.scores import PEAK_DISTANCE_SECONDS, peaks, scores_of
+from kws.train.progress import track
 from kws.train.recipe import Recipe
 
 Codes = NDArray[np.uint8]
