@@ -158,15 +158,12 @@ def render(
     finish = renderer or (lambda batch: batch)
     with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
         ahead: deque[Future[Any]] = deque()
-        try:
-            for number in numbers:
-                ahead.append(pool.submit(_work, *number))
-                if len(ahead) > 2 * jobs:  # no more than needed: drawn batches are large
-                    yield finish(ahead.popleft().result())
-            while ahead:
+        for number in numbers:
+            ahead.append(pool.submit(_work, *number))
+            if len(ahead) > 2 * jobs:  # no more than needed: drawn batches are large
                 yield finish(ahead.popleft().result())
-        finally:
-            pool.shutdown(cancel_futures=True)  # whoever asked may have had enough
+        while ahead:
+            yield finish(ahead.popleft().result())
 
 
 def load_pools(

@@ -49,7 +49,7 @@ class Start:
             ) from error
 
     def _rows(self, name: str, net: KeywordNet, keywords: tuple[str, ...]) -> Tensor:
-        """A tensor of the head: this one's rows in the order of `keywords`, the network's own for new ones."""
+        """A tensor of the head: rows that are known, in the order of `keywords`, else the network's own."""
         rows = net.state_dict()[name].clone()
         for row, keyword in enumerate(keywords):
             if keyword in self.keywords:
