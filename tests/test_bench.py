@@ -40,20 +40,21 @@ def test_cpu_name_prefers_the_board_and_survives_nothing(tmp_path):
 
 
 @pytest.mark.train
-def test_bench_of_training_projects_the_recipe(run_kws, tmp_path):
+def test_bench_of_training_projects_the_recipe(tmp_path):
     pytest.importorskip("torch", reason="needs the train extra")
+    from kws.train.bench import bench_recipe  # noqa: PLC0415
+
     recipe = {
         "name": "toy",
         "keywords": ["one", "two"],
         "network": {"channels": 8, "dilations": [1, 2]},
-        "data": {"positives": 1000, "negatives": 3000},
+        "data": {"positives": 1000, "negatives": 3000, "window_frames": 120},
         "training": {"steps": 600, "positives_per_batch": 16, "negatives_per_batch": 32},
         "quantisation": {"steps": 60},
     }
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
-    done = run_kws("bench", "--training", "recipe.yaml", "--seconds", 3, "--json", PYTHONWARNINGS="default")
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = bench_recipe(tmp_path / "recipe.yaml", jobs=1, seconds=0.5)
+    assert json.loads(json.dumps(found)) == found
     minutes = found["projected_minutes"]
     assert minutes["rendering"] == pytest.approx(4000 / found["rendered_per_s"] / 60)
     assert minutes["float"] == pytest.approx(600 * 48 / found["float_per_s"] / 60)

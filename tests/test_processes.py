@@ -99,7 +99,7 @@ def start(work: Path, program: tuple[str, ...], run: str, *options: str) -> subp
 def train(work: Path, program: tuple[str, ...], run: str, *options: str) -> str:
     """Standard output of a run that must end well."""
     process = start(work, program, run, *options)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=600)
     assert process.returncode == 0, err
     return out
 
@@ -144,11 +144,11 @@ def test_fine_tuning_is_the_same_with_any_number_of_processes(work: Path) -> Non
 def test_stopped_processes_go_on_with_the_same_steps(work: Path) -> None:
     longer = ("--set", "training.steps=150", "training.validate_every_steps=25")
     process = start(work, TOGETHER, "again", *longer)
-    end = time.monotonic() + 200
+    end = time.monotonic() + 400
     while not (work / "again/history.jsonl").exists() and time.monotonic() < end:
         time.sleep(0.02)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     stopped = torch.load(work / "again/checkpoint.pt", weights_only=True)
     assert 25 <= stopped["learner"]["step"] < 150
     before = rows(work / "again")

@@ -160,7 +160,7 @@ def render(
         ahead: deque[Future[Any]] = deque()
         for number in numbers:
             ahead.append(pool.submit(_work, *number))
-            if len(ahead) > 2 * jobs:  # no more than needed: drawn batches are large
+            if len(ahead) > jobs + 1:  # no more than keeps all at work: drawn batches are large
                 yield finish(ahead.popleft().result())
         while ahead:
             yield finish(ahead.popleft().result())
