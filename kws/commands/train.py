@@ -28,7 +28,7 @@ def run(options: argparse.Namespace) -> int:
     from kws.train.loop import CHECKPOINT, Trainer  # noqa: PLC0415 (torch: seconds)
     from kws.train.processes import processes  # noqa: PLC0415
 
-    if (folder / CHECKPOINT).exists() and not options.resume:
+    if (folder / CHECKPOINT).exists() and not (options.resume or options.dry_run):
         raise ConfigError(f"{folder} already holds a run; continue it with --resume or give another --run")
 
     with processes() as everyone:
@@ -36,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
             known, held_out, audible = decode(material, recipe, cache)
         report(material.problems + audible, corpus, strict=options.strict, quiet=not everyone.is_first)
         if options.dry_run:
-            print(f"{options.config}: sound; would train {recipe.name!r} on {corpus} into {folder}")
+            if everyone.is_first:
+                print(f"{options.config}: sound; would train {recipe.name!r} on {corpus} into {folder}")
             return 0
         trainer = Trainer(
             recipe, corpus, known, held_out, folder, cache=cache, jobs=os.cpu_count() or 1, everyone=everyone

@@ -6,6 +6,7 @@ batches, once it has its losses back.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -101,8 +102,12 @@ def shuffled(total: int, count: int, step: int, seed: int) -> Tensor:
     position = step * count
     while count:
         epoch, offset = divmod(position, total)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed * 7919 + epoch))
-        part = order[offset : offset + count]
+        part = _order(total, seed * 7919 + epoch)[offset : offset + count]
         rows.append(part)
         position, count = position + len(part), count - len(part)
     return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64)
+
+
+@lru_cache(maxsize=4)  # one pass of each pool, and the next one where they meet
+def _order(total: int, seed: int) -> Tensor:
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))

@@ -164,7 +164,8 @@ class Trainer:
         quant = QuantNet.from_float(net.eval(), weight_limit=recipe.quantisation.largest_weight)
         quant.to(self.everyone.device)
         quant.calibrate(self.batches.calibration(recipe.quantisation.calibration_windows))
-        quant.load_state_dict(self.everyone.told(quant.state_dict()))  # the same zero points in all
+        state = {name: tensor.cpu() for name, tensor in quant.state_dict().items()}
+        quant.load_state_dict(self.everyone.told(state))  # the same zero points in all
         return quant.train()
 
     def _save(self, learner: Learner) -> None:
