@@ -157,7 +157,17 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
 def _bench(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     parser.add_argument(
-        "--seconds", type=_positive, default=60, metavar="S", help="audio to process; default: %(default)s"
+        "--seconds",
+        type=_positive,
+        default=60,
+        metavar="S",
+        help="audio to process, or how long to train; default: %(default)s",
+    )
+    parser.add_argument(
+        "--training",
+        type=Path,
+        metavar="CONFIG",
+        help="measure training this recipe, on synthetic sound, instead of listening (needs the train extra)",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
@@ -170,7 +180,15 @@ def _train(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; default: runs/<name>")
     parser.add_argument("--data", type=Path, metavar="DIR", help="corpus; default: the config's")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
-    parser.add_argument("--dry-run", action="store_true", help="read everything, train nothing")
+    parser.add_argument(
+        "--set",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="settings in place of the config's, e.g. quantisation.weight_bits=4",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="read and check everything, train nothing")
+    _strict(parser)
 
 
 def _export(parser: argparse.ArgumentParser) -> None:
@@ -189,8 +207,12 @@ def _export(parser: argparse.ArgumentParser) -> None:
 
 def _corpus(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="look for leaks between splits, missing files and empty classes")
+    check = actions.add_parser("check", help="look for leaks between splits, missing files and odd rows")
     check.add_argument("folder", type=Path, metavar="DIR")
+    check.add_argument(
+        "--content", action="store_true", help="decode and measure every clip too (needs the train extra)"
+    )
+    _strict(check)
     imports = actions.add_parser("import", help="write a corpus in the format that `kws train` reads")
     imports.add_argument("layout", choices=("speech-commands", "wake-word-benchmark", "folders"))
     imports.add_argument("source", type=Path, metavar="SRC")
@@ -201,6 +223,10 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
     negatives.add_argument("destination", type=Path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=50.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
+
+
+def _strict(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--strict", action="store_true", help="treat warnings about the corpus as errors")
 
 
 def _positive(text: str) -> int:

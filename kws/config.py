@@ -7,6 +7,7 @@ other dataclasses.
 
 import dataclasses
 import types
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -17,9 +18,18 @@ from kws.errors import ConfigError
 T = TypeVar("T")
 
 
-def load(path: Path, cls: type[T]) -> T:
-    """Read the YAML file `path` into the frozen dataclass `cls`; ConfigError names the file and the key."""
-    return parse(read_yaml(path), cls, where=str(path))
+def load(path: Path, cls: type[T], changes: Iterable[str] = ()) -> T:
+    """Read the YAML file `path` into the frozen dataclass `cls`; ConfigError names the file and the key.
+
+    Args:
+        path: The file.
+        cls: The schema.
+        changes: "dotted.key=value" (YAML) settings in place of the file's.
+    """
+    data = read_yaml(path)
+    for change in changes:
+        data = _changed(data, change)
+    return parse(data, cls, where=str(path))
 
 
 def read_yaml(path: Path) -> Any:
@@ -51,6 +61,26 @@ def dump(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [dump(item) for item in value]
     return value
+
+
+def _changed(data: Any, change: str) -> Any:
+    dotted, equals, text = change.partition("=")
+    if not (dotted and equals):
+        raise ConfigError(f"{change!r} is no setting; write KEY=VALUE")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{dotted}: {text!r} is not valid YAML; quote it") from error
+    for key in reversed(dotted.split(".")):
+        value = {key: value}
+    return _merged(data, value)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """`new` on top of `old`, mapping by mapping."""
+    if not (isinstance(old, dict) and isinstance(new, dict)):
+        return new
+    return old | {key: _merged(old.get(key), value) for key, value in new.items()}
 
 
 def _convert(value: Any, kind: Any, path: str) -> Any:  # noqa: PLR0911 - one return per kind of annotation

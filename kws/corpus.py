@@ -4,7 +4,7 @@ Reading needs no numpy: `kws corpus check` and the evaluation on a Pi share it w
 """
 
 import csv
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +16,14 @@ COLUMNS = (
     "path", "label", "kind", "speaker", "seconds", "split", "lang", "licence", "start", "end", "recording",
 )  # fmt: skip
 KINDS = ("keyword", "speech", "synthetic", "noise", "music", "rir")
+SPOKEN = ("keyword", "speech", "synthetic")
 SPLITS = ("train", "dev", "test")
 LEAD_INS = ("hey", "okay", "ok")
 """Words that people put before a wake word; the keyword is heard with or without them."""
+MOST_UNREADABLE = 0.1
+"""Beyond this share of the files something else is wrong than single ones: a disk that is not there."""
+CLOSE_ENOUGH_S = 0.1
+"""Lengths and times in a manifest may be off by this much."""
 
 
 @dataclass(frozen=True)
@@ -85,49 +90,134 @@ def keyword_of(label: str, keywords: Iterable[str]) -> str | None:
     return None
 
 
-def problems(clips: list[Clip]) -> list[str]:
-    """What is wrong with a corpus, one sentence each with a count and the first names; empty when sound."""
-    found = []
-    splits = defaultdict(set)
-    recordings = defaultdict(set)
+@dataclass(frozen=True)
+class Problem:
+    """One sort of fault, with every clip, speaker or word that has it."""
+
+    what: str
+    """Begins after the count: "clips are silent"."""
+    names: tuple[str, ...]
+    remedy: str
+    """What to do about it."""
+    is_fatal: bool = False
+    """Training on it would fail, or give figures that mean nothing."""
+
+    def __str__(self) -> str:
+        """Count, fault, the first three names, remedy."""
+        more = f" and {len(self.names) - 3} more" if len(self.names) > 3 else ""
+        return f"{len(self.names)} {self.what}: {', '.join(self.names[:3])}{more}; {self.remedy}"
+
+
+def problem(what: str, names: Iterable[str], remedy: str, *, is_fatal: bool = False) -> list[Problem]:
+    """The problem, if anything has it."""
+    found = tuple(names)
+    return [Problem(what, found, remedy, is_fatal)] if found else []
+
+
+def problems(clips: list[Clip]) -> list[Problem]:
+    """What a manifest alone shows to be wrong with a corpus; empty when sound."""
+    splits, recordings, paths = defaultdict(set), defaultdict(set), defaultdict(list)
     for clip in clips:
-        if clip.kind in ("keyword", "speech", "synthetic"):
+        paths[clip.path].append(clip.split)
+        if clip.kind in SPOKEN:
             # One person reads asterisk's prompts in one language, and so on: unknown speakers never leak.
             splits[clip.source, clip.speaker].add(clip.split)
         if clip.recording:
             recordings[clip.source, clip.recording].add(clip.split)
-    found += _list(
-        "speakers are in more than one split",
-        (f"{s}/{p}" for (s, p), v in splits.items() if p and len(v) > 1),
-    )
-    found += _list(
-        "recordings are in more than one split",
-        (f"{s}/{r}" for (s, r), v in recordings.items() if len(v) > 1),
-    )
-    found += _list("files are missing", (str(c.path) for c in clips if not c.path.is_file()))
-    found += _list(
-        "paths are listed more than once",
-        (str(p) for p, n in Counter(c.path for c in clips).items() if n > 1),
-    )
-    found += _list(
-        "clips have an unknown kind", (f"{c.path} ({c.kind})" for c in clips if c.kind not in KINDS)
-    )
-    found += _list(
-        "clips have an unknown split", (f"{c.path} ({c.split})" for c in clips if c.split not in SPLITS)
-    )
-    found += _list(
-        "keyword clips have no label", (str(c.path) for c in clips if c.kind == "keyword" and not c.label)
-    )
-    found += _list("clips are empty", (str(c.path) for c in clips if c.seconds <= 0))
-    return found
+    missing = [str(clip.path) for clip in clips if not clip.path.is_file()]
+    return [
+        *problem(
+            "speakers are in more than one split",
+            (f"{s}/{p}" for (s, p), v in splits.items() if p and len(v) > 1),
+            "give each speaker one split",
+            is_fatal=True,
+        ),
+        *problem(
+            "recordings are in more than one split",
+            (f"{s}/{r}" for (s, r), v in recordings.items() if len(v) > 1),
+            "give all copies of a recording one split",
+            is_fatal=True,
+        ),
+        *problem(
+            "files are in more than one split",
+            (str(p) for p, v in paths.items() if len(set(v)) > 1),
+            "list each file once",
+            is_fatal=True,
+        ),
+        *problem(
+            "files are listed more than once",
+            (str(p) for p, v in paths.items() if len(v) > len(set(v)) == 1),
+            "list each file once",
+        ),
+        *problem(
+            "files are missing",
+            missing,
+            "restore them or remove their rows",
+            is_fatal=len(missing) > MOST_UNREADABLE * len(clips),
+        ),
+        *problem(
+            "clips have an unknown kind",
+            (f"{c.path} ({c.kind})" for c in clips if c.kind not in KINDS),
+            f"choose one of {', '.join(KINDS)}",
+        ),
+        *problem(
+            "clips have an unknown split",
+            (f"{c.path} ({c.split})" for c in clips if c.split not in SPLITS),
+            f"choose one of {', '.join(SPLITS)}",
+        ),
+        *problem(
+            "keyword clips have no label",
+            (str(c.path) for c in clips if c.kind == "keyword" and not c.label),
+            "write down what they say, or call them speech",
+        ),
+        *problem("clips are empty", (str(c.path) for c in clips if c.seconds <= 0), "correct their seconds"),
+        *problem(
+            "marked words lie outside their clip",
+            map(_marks, filter(_is_marked_wrongly, clips)),
+            "correct start and end",
+        ),
+    ]
 
 
-def _list(what: str, names: Iterable[str]) -> list[str]:
-    all_names = list(names)
-    if not all_names:
-        return []
-    more = f" and {len(all_names) - 3} more" if len(all_names) > 3 else ""
-    return [f"{len(all_names)} {what}: {', '.join(all_names[:3])}{more}"]
+def lacks(clips: list[Clip], keywords: Iterable[str], held_out: str) -> list[Problem]:
+    """What a model of these keywords misses in a corpus, or finds under a wrong kind; `held_out`: a split."""
+    keywords = tuple(keywords)
+    found: list[Problem] = []
+    for split in ("train", held_out):
+        members = [clip for clip in clips if clip.split == split and clip.kind in ("keyword", "synthetic")]
+        spoken = {keyword_of(clip.label, keywords) for clip in members}
+        found += problem(
+            f"keywords have no {split} clip",
+            (keyword for keyword in keywords if keyword not in spoken),
+            "add recordings or change keywords",
+            is_fatal=True,
+        )
+    trained = {clip.kind for clip in clips if clip.split == "train"}
+    found += problem(
+        "sorts of sound have no train clip",
+        (" or ".join(sort) for sort in (("speech",), ("noise", "music")) if not trained & set(sort)),
+        "add some to train against",
+        is_fatal=True,
+    )
+    return found + problem(
+        "clips say a keyword but are neither of kind keyword nor synthetic",
+        (
+            f"{c.path} ({c.kind})"
+            for c in clips
+            if c.kind not in ("keyword", "synthetic") and keyword_of(c.label, keywords)
+        ),
+        "correct their kind, or they teach that it is none",
+    )
+
+
+def _is_marked_wrongly(clip: Clip) -> bool:
+    if clip.start_s is None or clip.end_s is None:
+        return (clip.start_s is None) != (clip.end_s is None)
+    return not 0 <= clip.start_s < clip.end_s <= clip.seconds + CLOSE_ENOUGH_S
+
+
+def _marks(clip: Clip) -> str:
+    return f"{clip.path} ({clip.start_s} to {clip.end_s} of {clip.seconds} s)"
 
 
 def _clip(folder: Path, row: dict[str, str], where: str) -> Clip:

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and where they are cached."""
 
 import os
 from collections.abc import Iterator
@@ -25,3 +25,8 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file, or nothing."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def cache_folder() -> Path:
+    """Where decoded audio and rendered windows are kept between runs: $KWS_CACHE, else ~/.cache/kws."""
+    return Path(os.environ.get("KWS_CACHE", Path.home() / ".cache" / "kws"))

@@ -37,3 +37,27 @@ def test_cpu_name_prefers_the_board_and_survives_nothing(tmp_path):
     assert cpu_name(tmp_path) == "Some Chip 3000"
     (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi Zero 2 W Rev 1.0\0")
     assert cpu_name(tmp_path) == "Raspberry Pi Zero 2 W Rev 1.0"
+
+
+@pytest.mark.train
+def test_bench_of_training_projects_the_recipe(tmp_path):
+    pytest.importorskip("torch", reason="needs the train extra")
+    from kws.train.bench import bench_recipe  # noqa: PLC0415
+
+    recipe = {
+        "name": "toy",
+        "keywords": ["one", "two"],
+        "network": {"channels": 8, "dilations": [1, 2]},
+        "data": {"positives": 1000, "negatives": 3000, "window_frames": 120},
+        "training": {"steps": 600, "positives_per_batch": 16, "negatives_per_batch": 32},
+        "quantisation": {"steps": 60},
+    }
+    (tmp_path / "recipe.yaml").write_text(json.dumps(recipe))  # JSON is YAML
+    found = bench_recipe(tmp_path / "recipe.yaml", jobs=1, seconds=0.5)
+    assert json.loads(json.dumps(found)) == found
+    minutes = found["projected_minutes"]
+    assert minutes["rendering"] == pytest.approx(4000 / found["rendered_per_s"] / 60)
+    assert minutes["float"] == pytest.approx(600 * 48 / found["float_per_s"] / 60)
+    assert minutes["qat"] == pytest.approx(60 * 48 / found["qat_per_s"] / 60)
+    assert minutes["total"] == pytest.approx(minutes["rendering"] + minutes["float"] + minutes["qat"])
+    assert found["machine"]["cores"] >= 1

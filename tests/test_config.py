@@ -115,3 +115,28 @@ def test_file_that_is_missing_or_not_yaml_is_named(tmp_path):
         load(path, Recipe)
     path.write_text("name: tree\nsteps: 3")
     assert load(path, Recipe) == Recipe("tree", steps=3)
+
+
+def test_changes_replace_single_settings(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: tree\nsteps: 3\nnoise: {probability: 0.1}\nweights:\n")
+    changes = ("steps=7", "words=[a, b]", "noise.snr_db=[0, 1]", "weights.x=2", "loss=maxpool")
+    assert load(path, Recipe, changes) == Recipe(
+        "tree", steps=7, words=("a", "b"), noise=Noise((0.0, 1.0), 0.1), weights={"x": 2.0}, loss="maxpool"
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("steps", "write KEY=VALUE"),
+        ("noise.snr=[0, 1]", r"unknown key noise\.snr; did you mean 'snr_db'"),
+        ("words=[", "not valid YAML"),
+        ("loss=l2", "loss must be one of frame, maxpool, not 'l2'"),
+    ],
+)
+def test_wrong_change_is_named(tmp_path, change, message):
+    path = tmp_path / "recipe.yaml"
+    path.write_text("name: tree\n")
+    with pytest.raises(ConfigError, match=message):
+        load(path, Recipe, [change])

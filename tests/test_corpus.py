@@ -78,7 +78,7 @@ def test_each_problem_is_found_with_its_count_and_name(tmp_path: Path) -> None:
         row("c/4.wav", seconds="0"),
     )
     clips[-1].path.unlink()
-    found = "\n".join(problems(clips))
+    found = "\n".join(map(str, problems(clips)))
     for sentence in (
         "1 speakers are in more than one split: a/ann",
         "1 recordings are in more than one split: b/r",

@@ -3,6 +3,7 @@
 import itertools
 import platform
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from quantnets import SETTINGS, quant_net  # noqa: E402
 
 from kws.train import checks  # noqa: E402
 from kws.train.graph import CONTRIB, Form, build  # noqa: E402
-from kws.train.recipe import NetworkSettings  # noqa: E402
+from kws.train.recipe import NetworkSettings, Quantisation  # noqa: E402
 from kws.train.reference import (  # noqa: E402
     Codes,
     IntegerAdd,
@@ -35,9 +36,13 @@ def codes_for(net: IntegerNet, seed: int = 0) -> Codes:
     return checks.random_codes(net, np.random.default_rng(seed))
 
 
-@pytest.fixture(scope="module", params=[SETTINGS, WIDE], ids=["small", "wide"])
+NETS = {"small": (SETTINGS, 64), "wide": (WIDE, 64), "4 bits": (SETTINGS, 7)}
+
+
+@pytest.fixture(scope="module", params=NETS.values(), ids=NETS)
 def net(request: pytest.FixtureRequest) -> IntegerNet:
-    return quant_net(3, request.param).integers()
+    settings, weight_limit = request.param
+    return quant_net(3, settings, weight_limit).integers()
 
 
 @pytest.mark.parametrize(
@@ -61,9 +66,11 @@ def test_optimised_graph_is_integer_only(net: IntegerNet, form: Form, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-def test_training_twin_agrees_but_for_ties() -> None:
-    twin = quant_net(5)
+@pytest.mark.parametrize(("bits", "largest"), [(8, 64), (4, 7), (3, 3)])
+def test_training_twin_agrees_but_for_ties(bits: Any, largest: int) -> None:
+    twin = quant_net(5, weight_limit=Quantisation(weight_bits=bits).largest_weight)
     net = twin.integers()
+    assert {int(np.abs(conv.weight).max()) for _, conv in net.convolutions()} == {largest}
     checks.check_twin(twin, net, codes_for(net))
     codes = codes_for(net, seed=1)
     real = torch.from_numpy(codes.T.astype(np.float32) * np.float32(net.stem.in_scale))[None]

@@ -3,9 +3,11 @@
 import argparse
 import os
 from collections import defaultdict
+from pathlib import Path
 
-from kws.corpus import Clip, problems, read_corpus
+from kws.corpus import Clip, Problem, problems, read_corpus
 from kws.errors import DataError
+from kws.files import cache_folder
 
 
 def run(options: argparse.Namespace) -> int:
@@ -27,12 +29,23 @@ def run(options: argparse.Namespace) -> int:
     clips = read_corpus(options.folder)
     _summarise(clips)
     found = problems(clips)
-    for problem in found:
-        print(f"problem: {problem}")
-    if found:
-        raise DataError(f"{options.folder} has {len(found)} kinds of problems; correct its manifest.csv")
-    print("no problem found")
+    if options.content:
+        from kws.train.material import heard_problems  # noqa: PLC0415 (an extra; manifests need it not)
+
+        found += heard_problems(clips, cache_folder())
+    report(found, options.folder, strict=options.strict)
+    if not found:
+        print("no problem found")
     return 0
+
+
+def report(found: list[Problem], corpus: Path, *, strict: bool, quiet: bool = False) -> None:
+    """Print one list; DataError when something in it is fatal, or anything at all if `strict`."""
+    for each in sorted(found, key=lambda problem: not problem.is_fatal):
+        if not quiet:
+            print(f"{'error' if each.is_fatal else 'warning'}: {each}", flush=True)
+    if any(each.is_fatal or strict for each in found):
+        raise DataError(f"{corpus} cannot be used; correct what is listed above, see docs/corpus.md")
 
 
 def _summarise(clips: list[Clip]) -> None:

@@ -55,7 +55,12 @@ def run(options: argparse.Namespace) -> int:
 
 def _load(checkpoint: Path, recipe: Recipe) -> QuantNet:
     """The quantised network in `checkpoint`."""
-    net = QuantNet(recipe.network, recipe.features.n_mels, len(recipe.keywords))
+    net = QuantNet(
+        recipe.network,
+        recipe.features.n_mels,
+        len(recipe.keywords),
+        weight_limit=recipe.quantisation.largest_weight,
+    )
     try:
         net.load_state_dict(load_file(checkpoint))
     except (OSError, SafetensorError) as error:

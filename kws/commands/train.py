@@ -1,4 +1,4 @@
-"""`kws train`: one recipe to one run folder, resumable at any time."""
+"""`kws train`: one recipe to one run folder, resumable at any time, by one process or those of torchrun."""
 
 import argparse
 import os
@@ -6,47 +6,45 @@ from pathlib import Path
 
 import kws.train  # noqa: F401 - says which extra is missing before anything else fails
 from kws import config
-from kws.corpus import keyword_of, problems, read_corpus
-from kws.errors import ConfigError, DataError
+from kws.commands.corpus import report
+from kws.errors import ConfigError
+from kws.files import cache_folder
+from kws.train.material import decode, read_material
 from kws.train.recipe import Recipe
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check the corpus, then train; prints a line per validation and the next step."""
-    recipe = config.load(options.config, Recipe)
+    """Check the corpora, then train; prints what is wrong with them, a line per validation, the next step."""
+    recipe = config.load(options.config, Recipe, options.set)
     corpus: Path = options.data or Path(recipe.data.corpus)
     if not options.data and not recipe.data.corpus:
         raise ConfigError("data.corpus is empty; set it, or give a folder with --data")
     folder: Path = options.run or Path("runs") / recipe.name
-    _check(corpus, recipe)
-    if options.dry_run:
-        print(f"{options.config}: sound; would train {recipe.name!r} on {corpus} into {folder}")
-        return 0
+    cache = cache_folder()
+    material = read_material(corpus, recipe)
+    if any(problem.is_fatal for problem in material.problems):
+        report(material.problems, corpus, strict=options.strict)
 
-    import torch  # noqa: PLC0415 (seconds; the checks above need it not)
+    from kws.train.loop import CHECKPOINT, Trainer  # noqa: PLC0415 (torch: seconds)
+    from kws.train.processes import processes  # noqa: PLC0415
 
-    from kws.train.loop import CHECKPOINT, Trainer  # noqa: PLC0415
-
-    if (folder / CHECKPOINT).exists() and not options.resume:
+    if (folder / CHECKPOINT).exists() and not (options.resume or options.dry_run):
         raise ConfigError(f"{folder} already holds a run; continue it with --resume or give another --run")
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    cache = Path(os.environ.get("KWS_CACHE", Path.home() / ".cache" / "kws"))
-    result = Trainer(recipe, corpus, folder, cache=cache, device=device, jobs=os.cpu_count() or 1).train()
-    print(f"kept: mean false reject rate {100 * result.objective:.1f} % at the chosen false accepts per hour")
-    print(f"next: kws export {folder}")
+    with processes() as everyone:
+        with everyone.first_alone():
+            known, held_out, audible = decode(material, recipe, cache)
+        report(material.problems + audible, corpus, strict=options.strict, quiet=not everyone.is_first)
+        if options.dry_run:
+            if everyone.is_first:
+                print(f"{options.config}: sound; would train {recipe.name!r} on {corpus} into {folder}")
+            return 0
+        trainer = Trainer(
+            recipe, corpus, known, held_out, folder, cache=cache, jobs=os.cpu_count() or 1, everyone=everyone
+        )
+        result = trainer.train()
+        if everyone.is_first:
+            rate = f"{100 * result.objective:.1f} %"
+            print(f"kept: mean false reject rate {rate} at the chosen false accepts per hour")
+            print(f"next: kws export {folder}")
     return 0
-
-
-def _check(corpus: Path, recipe: Recipe) -> None:
-    """Refuse a corpus whose figures would not mean anything; lists all that is wrong with it."""
-    folders = [corpus, *map(Path, recipe.data.speech)]
-    everything = [clip for folder in folders for clip in read_corpus(folder)]
-    clips = [clip for clip in everything if clip.source not in recipe.data.exclude]
-    found = problems(clips)
-    for split in ("train", recipe.validation.split):
-        for keyword in recipe.keywords:
-            if not any(c.split == split and keyword_of(c.label, [keyword]) for c in clips):
-                found.append(f"no {split} clip says {keyword!r}")
-    if found:
-        raise DataError(f"{corpus} cannot be trained on: {'; '.join(found)}; see kws corpus check {corpus}")

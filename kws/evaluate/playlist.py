@@ -77,12 +77,14 @@ class Playlist:
     """What positives are mixed with."""
 
 
-def make_playlist(folder: Path, keywords: Iterable[str], settings: EvaluationSettings) -> Playlist:
-    """Choose from the corpus in `folder`; DataError when there is nothing to measure."""
+def make_playlist(
+    folder: Path, keywords: Iterable[str], settings: EvaluationSettings, clips: Iterable[Clip] | None = None
+) -> Playlist:
+    """Choose from the corpus in `folder`, or from `clips` of it; DataError when nothing can be measured."""
     keywords = tuple(keywords)
     texts = _texts(folder)
     positives, phrases, ambient, noise = [], [], [], []
-    for clip in read_corpus(folder):
+    for clip in read_corpus(folder) if clips is None else clips:
         in_split = clip.split == settings.split
         if clip.source in settings.noise_sources or (in_split and clip.kind in ("noise", "music")):
             noise.append(clip)

@@ -6,6 +6,7 @@ batches, once it has its losses back.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -46,9 +47,9 @@ class Batches:
             positives, negatives = positives.to(device), negatives.to(device)
         self._positives, self._negatives = positives, negatives
         self._training, self._seed, self._device = training, seed, device
-        self._loss = torch.zeros(len(negatives))
+        self._loss = torch.zeros(len(negatives), device=device)
         """Last loss of each negative; 0 until it has been seen."""
-        self._hardest = torch.zeros(0, dtype=torch.int64)
+        self._hardest = torch.zeros(0, dtype=torch.int64, device=device)
 
     def draw(self, step: int) -> Batch:
         """The batch of a step; call it once for each, in order."""
@@ -59,8 +60,12 @@ class Batches:
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         negatives = torch.cat(
             [
-                self._hardest[torch.randint(len(self._hardest), (mined,), generator=generator)],
-                shuffled(len(self._negatives), t.negatives_per_batch - mined, step, self._seed),
+                self._hardest[
+                    torch.randint(len(self._hardest), (mined,), generator=generator).to(self._device)
+                ],
+                shuffled(len(self._negatives), t.negatives_per_batch - mined, step, self._seed).to(
+                    self._device
+                ),
             ]
         )
         positives = shuffled(len(self._positives), t.positives_per_batch, step, self._seed + 1)
@@ -74,7 +79,7 @@ class Batches:
 
     def learn(self, batch: Batch, losses: Tensor) -> None:
         """Remember how hard the negatives of a batch were; losses (B,)."""
-        self._loss[batch.negatives] = losses.detach()[-len(batch.negatives) :].cpu()
+        self._loss[batch.negatives] = losses.detach()[-len(batch.negatives) :]
 
     def extend(self, negatives: Pool) -> None:
         """Add negatives that mining has found; they count as the hardest until they have been seen."""
@@ -93,12 +98,12 @@ class Batches:
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
         """Go on from `state_dict`."""
-        self._loss, self._hardest = state["loss"], state["hardest"]
+        self._loss, self._hardest = (state[name].to(self._device) for name in ("loss", "hardest"))
         self._pad()
 
     def _pad(self) -> None:
-        unseen = torch.full((len(self._negatives) - len(self._loss),), float("inf"))
-        self._loss = torch.cat((self._loss, unseen))
+        count = len(self._negatives) - len(self._loss)
+        self._loss = torch.cat((self._loss, torch.full((count,), float("inf"), device=self._device)))
 
 
 def shuffled(total: int, count: int, step: int, seed: int) -> Tensor:
@@ -107,8 +112,12 @@ def shuffled(total: int, count: int, step: int, seed: int) -> Tensor:
     position = step * count
     while count:
         epoch, offset = divmod(position, total)
-        order = torch.randperm(total, generator=torch.Generator().manual_seed(seed * 7919 + epoch))
-        part = order[offset : offset + count]
+        part = _order(total, seed * 7919 + epoch)[offset : offset + count]
         rows.append(part)
         position, count = position + len(part), count - len(part)
     return torch.cat(rows) if rows else torch.zeros(0, dtype=torch.int64)
+
+
+@lru_cache(maxsize=4)  # one pass of each pool, and the next one where they meet
+def _order(total: int, seed: int) -> Tensor:
+    return torch.randperm(total, generator=torch.Generator().manual_seed(seed))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from kws.train.processes import Processes
 from kws.train.qat import QuantNet
 from kws.train.validation import Result
 
@@ -34,8 +35,10 @@ class Plan:
 class Learner:
     """A network with its optimiser, averaged weights and progress through one phase."""
 
-    def __init__(self, net: nn.Module, plan: Plan, average_decay: float) -> None:
+    def __init__(self, net: nn.Module, plan: Plan, average_decay: float, everyone: Processes) -> None:
         self.net, self.plan = net, plan
+        self.parallel = everyone.parallel(net)
+        """What computes the logits of a batch; the same as `net` in a single process."""
         self.optimiser = _optimiser(net, plan)
         self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
         self.step = 0

@@ -17,8 +17,8 @@ checkpoint: a resumed run continues the same course.
 
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from threading import Event
@@ -27,30 +27,33 @@ from typing import Any, cast
 
 import torch
 import yaml
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kws.config import dump
-from kws.corpus import Clip, read_corpus
+from kws.config import dump, load
+from kws.corpus import Clip
 from kws.errors import ConfigError
 from kws.files import replacing, write_text
 from kws.manifest import FLOAT_FILE
 from kws.train import history
-from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
 from kws.train.learner import Learner, Plan
 from kws.train.library import Library
-from kws.train.loss import KeywordLoss
 from kws.train.mining import Miner
 from kws.train.net import KeywordNet
-from kws.train.pool import load_pools
+from kws.train.pool import load_pools, read_windows
+from kws.train.processes import Processes
+from kws.train.progress import step_bar
 from kws.train.provenance import CONFIG_FILE, QUANT_FILE, TRAINING_FILE, training_record
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
+from kws.train.start import read_start
+from kws.train.teacher import Teacher
 from kws.train.validation import Result, Validator
 
 CHECKPOINT = "checkpoint.pt"
+SHOWN_STEPS = 20
+"""The progress bar shows the loss this often."""
 WEIGHTS_FILE = {"float": FLOAT_FILE, "qat": QUANT_FILE}
 
 
@@ -58,17 +61,26 @@ class Trainer:
     """One run: prepares the data, then takes every step that its run folder does not have yet."""
 
     def __init__(
-        self, recipe: Recipe, corpus: Path, run: Path, *, cache: Path, device: torch.device, jobs: int
+        self,
+        recipe: Recipe,
+        corpus: Path,
+        known: Library,
+        held_out: Library,
+        run: Path,
+        *,
+        cache: Path,
+        jobs: int,
+        everyone: Processes,
     ) -> None:
-        self.recipe, self.run, self.device = recipe, run, device
-        self.clips, self.cache = training_clips(corpus, recipe), cache
-        self._record_origin(self.clips)
-        self.validator = Validator(corpus, recipe, cache, device, jobs)
-        self.batches = Batches(
-            *load_pools(self.clips, recipe, cache, device, jobs), recipe.training, recipe.seed, device
-        )
-        self.loss = KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
-        self.frame_augment = FrameAugment(recipe.augmentation)
+        self.recipe, self.run, self.known, self.everyone = recipe, run, known, everyone
+        self._record_origin(known.clips)
+        with everyone.first_alone():
+            self.validator = Validator(
+                corpus, held_out.readable(), recipe, cache=cache, device=everyone.device, jobs=jobs
+            )
+        pools = load_pools(known, recipe, cache, jobs, everyone)
+        self.batches = Batches(*pools, recipe.training, recipe.seed, everyone.device)
+        self.teacher = Teacher(recipe, self.batches, everyone)
         self._rounds = 0
         """Rounds of mining whose windows are among the negatives."""
 
@@ -88,10 +100,12 @@ class Trainer:
 
     def _record_origin(self, clips: list[Clip]) -> None:
         """Write config.yaml and training.yaml, once: a resumed run keeps its origin."""
-        config = yaml.safe_dump(dump(self.recipe), sort_keys=False)
         started = self.run / CONFIG_FILE
-        if started.exists() and started.read_text(encoding="utf-8") != config:
+        if started.exists() and load(started, Recipe) != self.recipe:
             raise ConfigError(f"{self.run} was started with other settings; choose another run folder")
+        if not self.everyone.is_first:
+            return
+        config = yaml.safe_dump(dump(self.recipe), sort_keys=False)
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / TRAINING_FILE).exists():
             origin = training_record(clips, config.encode(), self.recipe.seed)
@@ -101,45 +115,30 @@ class Trainer:
     def _phase(self, plan: Plan, stopping: Event) -> Result:
         """Take the steps of one phase that are missing."""
         saved = self._saved()
-        learner = Learner(self._network(plan), plan, self.recipe.training.average_decay)
+        learner = Learner(self._network(plan), plan, self.recipe.training.average_decay, self.everyone)
         if saved and saved["phase"] == plan.phase:
             learner.load_state_dict(saved["learner"])
             while self._rounds < saved["rounds"]:
                 self._mine(learner)
             self.batches.load_state_dict(saved["batches"])
-        with _progress(plan, learner.step) as show:
+        if not plan.steps and learner.best is None:
+            self._validate(learner, None)
+        silent = not self.everyone.is_first
+        with step_bar(plan.phase, plan.steps, learner.step, disable=silent) as show:
             while learner.step < plan.steps:
-                if stopping.is_set():
+                if self.everyone.any(stopping.is_set()):
                     self._save(learner)
                     raise KeyboardInterrupt
                 if plan.phase == "float" and self._is_mining_due(learner):
                     self._mine(learner)
                     self._save(learner)
-                loss = self._step(learner)
-                show(loss)
+                loss = self.teacher.teach(learner)
+                is_shown = learner.step % SHOWN_STEPS == 0  # reading it waits for a GPU
+                show(f"loss {float(loss):.4f}" if is_shown else "")
                 if self._is_due(learner):
-                    self._validate(learner, loss)
-                    self._save(learner)
+                    self._validate(learner, float(loss))
         assert learner.best is not None  # noqa: S101 - the last step validates
         return learner.best
-
-    def _step(self, learner: Learner) -> float:
-        """One batch; returns its mean loss."""
-        plan = learner.plan
-        number = plan.first_step + learner.step
-        torch.manual_seed(self.recipe.seed * 1_000_003 + number)  # dropout
-        batch = self.batches.draw(number)
-        hop = self.recipe.features.hop_samples
-        word = batch.start // hop, -(-batch.end // hop)
-        dice = Dice(self.recipe.seed * 1_000_003 + number, self.device)
-        frames = self.frame_augment(batch.frames, word, dice)
-        mixed = self.device.type == "cuda" and plan.phase == "float"  # bfloat16 cannot hold 256 codes
-        with torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext():
-            logits = learner.net(frames)
-        losses = self.loss(logits.float(), batch.keyword, batch.start, batch.end)
-        learner.descend(losses.mean())
-        self.batches.learn(batch, losses)
-        return float(losses.detach().mean())
 
     def _is_mining_due(self, learner: Learner) -> bool:
         """Rounds of mining are spread evenly over the steps."""
@@ -150,59 +149,66 @@ class Trainer:
     def _mine(self, learner: Learner) -> None:
         """One round: more negatives, from where the averaged weights are wrong."""
         self._rounds += 1
-        library = Library(self.clips, self.cache, self.recipe.features.sample_rate_hz)
         path = self.run / f"mined-{self._rounds}.npz"
-        miner = Miner(library, self.recipe, self.device)
-        self.batches.extend(miner.pool(learner.average.module, path, self._rounds))
+        with self.everyone.first_alone():
+            if not path.is_file():
+                miner = Miner(self.known, self.recipe, self.everyone.device)
+                miner.write(path, learner.average.module, self._rounds)
+        self.batches.extend(read_windows([path]))
 
     def _is_due(self, learner: Learner) -> bool:
         every = self.recipe.training.validate_every_steps
         return learner.step % every == 0 or learner.step == learner.plan.steps
 
-    def _validate(self, learner: Learner, loss: float) -> None:
-        """Judge the averaged weights, keep them if they are the best so far, write history and log."""
-        result = self.validator(learner.average.module)
-        plan, step = learner.plan, learner.step
-        row = {"phase": plan.phase, "step": step, "loss": round(loss, 5), "time": time.time()}
-        history.append(self.run, row | asdict(result))
-        if learner.best is None or result.objective <= learner.best.objective:
-            learner.best = result
-            _save_weights(learner.average.module, self.run / WEIGHTS_FILE[plan.phase])
-        rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
-        mean = f"{100 * result.objective:.1f} %"
-        print(f"{plan.phase} {step}/{plan.steps}  loss {loss:.4f}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
+    def _validate(self, learner: Learner, loss: float | None) -> None:
+        """Judge the averaged weights, keep them if they are the best so far; history, log, checkpoint."""
+        if self.everyone.is_first:
+            result = self.validator(learner.average.module)
+            plan, step = learner.plan, learner.step
+            row = {"phase": plan.phase, "step": step, "loss": loss and round(loss, 5), "time": time.time()}
+            history.append(self.run, row | asdict(result))
+            if learner.best is None or result.objective <= learner.best.objective:
+                learner.best = result
+                _save_weights(learner.average.module, self.run / WEIGHTS_FILE[plan.phase])
+            rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
+            learned = "as it was" if loss is None else f"loss {loss:.4f}"
+            mean = f"{100 * result.objective:.1f} %"
+            print(f"{plan.phase} {step}/{plan.steps}  {learned}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
+        learner.best = self.everyone.told(learner.best)
+        self._save(learner)
 
     def _network(self, plan: Plan) -> nn.Module:
         torch.manual_seed(self.recipe.seed)
         recipe = self.recipe
         net = KeywordNet(recipe.network, recipe.features.n_mels, len(recipe.keywords))
         if plan.phase == "float":
-            return net.to(self.device).train()
+            if recipe.start:
+                read_start(recipe.start).fill(net, recipe)
+            return net.to(self.everyone.device).train()
         net.load_state_dict(load_file(self.run / FLOAT_FILE))
-        quant = QuantNet.from_float(net.eval()).to(self.device)
+        quant = QuantNet.from_float(net.eval(), weight_limit=recipe.quantisation.largest_weight)
+        quant.to(self.everyone.device)
         quant.calibrate(self.batches.calibration(recipe.quantisation.calibration_windows))
+        state = {name: tensor.cpu() for name, tensor in quant.state_dict().items()}
+        quant.load_state_dict(self.everyone.told(state))  # the same zero points in all
         return quant.train()
 
     def _save(self, learner: Learner) -> None:
-        content = {
-            "phase": learner.plan.phase,
-            "learner": learner.state_dict(),
-            "batches": self.batches.state_dict(),
-            "rounds": self._rounds,
-        }
-        with replacing(self.run / CHECKPOINT) as partial:
-            torch.save(content, partial)
+        """Write the checkpoint; the other processes wait until it is whole."""
+        if self.everyone.is_first:
+            content = {
+                "phase": learner.plan.phase,
+                "learner": learner.state_dict(),
+                "batches": self.batches.state_dict(),
+                "rounds": self._rounds,
+            }
+            with replacing(self.run / CHECKPOINT) as partial:
+                torch.save(content, partial)
+        self.everyone.wait()
 
     def _saved(self) -> dict[str, Any] | None:
         path = self.run / CHECKPOINT
-        return cast(dict[str, Any], torch.load(path, weights_only=True)) if path.exists() else None
-
-
-def training_clips(corpus: Path, recipe: Recipe) -> list[Clip]:
-    """What a run may learn from: the training split of its corpora."""
-    folders = [corpus, *map(Path, recipe.data.speech)]
-    clips = [clip for folder in folders for clip in read_corpus(folder)]
-    return [clip for clip in clips if clip.split == "train" and clip.source not in recipe.data.exclude]
+        return cast(dict[str, Any], torch.load(path, "cpu", weights_only=True)) if path.exists() else None
 
 
 def _save_weights(net: nn.Module, path: Path) -> None:
@@ -226,11 +232,3 @@ def stop_request() -> Iterator[Event]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-
-
-@contextmanager
-def _progress(plan: Plan, start: int) -> Iterator[Callable[[float], None]]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, transient=True) as bar:
-        task = bar.add_task(plan.phase, total=plan.steps, completed=start)
-        yield lambda loss: bar.update(task, advance=1, description=f"{plan.phase}  loss {loss:.4f}")

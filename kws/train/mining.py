@@ -12,14 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import nn
 
 from kws.scores import PEAK_DISTANCE_SECONDS, Scores, peaks, scores_of
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
-from kws.train.pool import BATCH_WINDOWS, Pool, Renderer, read_windows, write_windows
+from kws.train.pool import BATCH_WINDOWS, Renderer, stacked, write_windows
+from kws.train.progress import track
 from kws.train.recipe import Recipe
+from kws.train.windows import WindowSampler
 
 JOINED_SECONDS = 60.0
 """Clips are joined until they are this long, so that the network has more to do at once."""
@@ -43,24 +44,22 @@ class Miner:
 
     def __init__(self, library: Library, recipe: Recipe, device: torch.device) -> None:
         self.library, self.recipe, self.device = library, recipe, device
-        self.renderer = Renderer(library, recipe, device)
+        self.sampler = WindowSampler(library, recipe)
         self.frontend = LogMelBatch(recipe.features).to(device)
         self._hop = recipe.features.hop_samples * recipe.network.stride
 
-    def pool(self, net: nn.Module, path: Path, seed: int) -> Pool:
-        """Windows around the false accepts of `net`; kept in `path`, and read from there if it exists."""
-        if not path.is_file():
-            spots = self.spots(net)
-            rng = np.random.default_rng([self.recipe.seed, seed])
-            batches = []
-            for number in track(
-                range(-(-self.recipe.training.mined_windows // BATCH_WINDOWS)), "mined windows"
-            ):
-                drawn = [spots[int(rng.integers(len(spots)))] for _ in range(BATCH_WINDOWS)]
-                windows = [self.renderer.sampler.around(s.clip, s.sample, rng) for s in drawn]
-                batches.append(self.renderer.render(windows, seed * 1_000_003 + number))
-            write_windows(path, batches)
-        return read_windows([path])
+    def write(self, path: Path, net: nn.Module, seed: int) -> None:
+        """Keep windows around the false accepts of `net` in a file for `read_windows`."""
+        spots = self.spots(net)
+        renderer = Renderer(self.library, self.recipe, self.device)
+        rng = np.random.default_rng([self.recipe.seed, seed])
+        batches = []
+        count = -(-self.recipe.training.mined_windows // BATCH_WINDOWS)
+        for number in track(range(count), "rendering mined windows"):
+            drawn = [spots[int(rng.integers(len(spots)))] for _ in range(BATCH_WINDOWS)]
+            windows = [self.sampler.around(spot.clip, spot.sample, rng) for spot in drawn]
+            batches.append(renderer(stacked(windows, seed * 1_000_003 + number)))
+        write_windows(path, batches)
 
     @torch.no_grad()
     def spots(self, net: nn.Module) -> list[Spot]:
@@ -72,7 +71,7 @@ class Miner:
         net.eval()
         distance = round(PEAK_DISTANCE_SECONDS * self.recipe.features.sample_rate_hz / self._hop)
         found: list[list[Spot]] = [[] for _ in self.recipe.keywords]
-        for stream in track(list(_streams(self.library, self.renderer.sampler.negative_clips)), "mining"):
+        for stream in track(list(_streams(self.library, self.sampler.negative_clips)), "mining"):
             ends = np.cumsum([len(self.library.samples(index)) for index in stream])
             best = peaks(self._scores(net, stream), min_distance_rows=distance)
             for column, rows in zip(found, best, strict=True):

@@ -7,17 +7,19 @@ rendering goes on where it stopped, and any number of processes gives the same p
 
 import hashlib
 import json
-from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor
 
 from kws.config import dump
@@ -27,9 +29,14 @@ from kws.files import replacing
 from kws.train.augment import Augment, Dice
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
+from kws.train.processes import Processes
+from kws.train.progress import track
 from kws.train.recipe import Recipe
 from kws.train.rooms import simulate_rooms, stack_responses
 from kws.train.windows import Window, WindowSampler
+
+Columns = dict[str, NDArray[Any]]
+"""Rendered windows: frames uint8 (B, n_mels, T), keyword, start and end (B,)."""
 
 SHARD_WINDOWS = 1024
 AT_EVERY_USE = (
@@ -45,12 +52,9 @@ AT_EVERY_USE = (
 """Settings of `FrameAugment`: they do not change what is cached."""
 BATCH_WINDOWS = 128
 """Windows augmented at once; fixed, because random numbers are drawn per batch."""
+SHARD_BATCHES = SHARD_WINDOWS // BATCH_WINDOWS
 DRAWN = ("window_frames", "negative_shares")
 """Beside the shares, what decides how a window is drawn."""
-
-
-Columns = dict[str, NDArray[np.generic]]
-"""Rendered windows: frames uint8 (B, n_mels, T), keyword, start and end (B,)."""
 
 
 @dataclass(frozen=True)
@@ -93,12 +97,25 @@ class Pool:
         return self.frames, self.keyword, self.start, self.end
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A batch of windows before augmentation."""
+
+    speech: NDArray[np.float32]
+    """(B, samples)."""
+    background: NDArray[np.float32]
+    """(B, samples)."""
+    labels: Columns
+    """keyword, start and end (B,)."""
+    seed: int
+    """Of the augmentation."""
+
+
 class Renderer:
-    """Draws, augments and analyses windows on one device."""
+    """Augments and analyses windows on one device."""
 
     def __init__(self, library: Library, recipe: Recipe, device: torch.device) -> None:
-        self.recipe, self.device = recipe, device
-        self.sampler = WindowSampler(library, recipe)
+        self.device, self._middle = device, recipe.window_samples // 2
         rate_hz, settings = recipe.features.sample_rate_hz, recipe.augmentation
         measured = [
             library.samples(i).astype(np.float32) for i, c in enumerate(library.clips) if c.kind == "rir"
@@ -110,79 +127,99 @@ class Renderer:
         self.augment = Augment(settings, responses, rate_hz).to(device)
         self.frontend = LogMelBatch(recipe.features).to(device)
 
-    def batch(self, positive: bool, number: int) -> Columns:
-        """Draw and render batch `number`."""
-        seed = int(
-            np.random.SeedSequence((self.recipe.seed, positive, number)).generate_state(1, np.uint64)[0]
-        )
-        rng = np.random.default_rng(seed)
-        keywords = len(self.recipe.keywords)
-        windows = [
-            self.sampler.positive(i % keywords, rng) if positive else self.sampler.negative(rng)
-            for i in range(BATCH_WINDOWS)
-        ]
-        return self.render(windows, seed >> 1)
-
     @torch.no_grad()
-    def render(self, windows: list[Window], seed: int) -> Columns:
-        """Frames and labels of some windows, augmented as `seed` draws."""
-        middle = self.recipe.window_samples // 2
-        anchor = torch.tensor([w.word_end or middle for w in windows], dtype=torch.float32)
+    def __call__(self, drawn: Drawn) -> Columns:
+        """Frames uint8 (B, n_mels, T), keyword, start and end (B,)."""
+        end = drawn.labels["end"]
         heard = self.augment(
-            self._stack([w.speech for w in windows]),
-            self._stack([w.background for w in windows]),
-            anchor.to(self.device),
-            Dice(seed, self.device),
+            self._tensor(drawn.speech),
+            self._tensor(drawn.background),
+            self._tensor(np.where(end > 0, end, self._middle).astype(np.float32)),
+            Dice(drawn.seed, self.device),
         )
         codes = (self.frontend(heard) / FRAME_STEP_BEL).round_().clamp_(0, 255).to(torch.uint8)
-        return {"frames": codes.cpu().numpy(), **_labels(windows)}
+        return {"frames": codes.cpu().numpy(), **drawn.labels}
 
-    def _stack(self, rows: list[NDArray[np.float32]]) -> Tensor:
-        return torch.from_numpy(np.stack(rows)).to(self.device)
+    def _tensor(self, column: NDArray[np.float32]) -> Tensor:
+        return torch.from_numpy(column).to(self.device)
+
+
+def draw(sampler: WindowSampler, positive: bool, number: int) -> Drawn:
+    """Draw batch `number` of one sort."""
+    recipe = sampler.recipe
+    seed = int(np.random.SeedSequence((recipe.seed, positive, number)).generate_state(1, np.uint64)[0])
+    rng = np.random.default_rng(seed)
+    windows = [
+        sampler.positive(i % len(recipe.keywords), rng) if positive else sampler.negative(rng)
+        for i in range(BATCH_WINDOWS)
+    ]
+    return stacked(windows, seed >> 1)
+
+
+def stacked(windows: list[Window], seed: int) -> Drawn:
+    """Windows as a batch, to be augmented as `seed` draws."""
+    speech, background = (np.stack([getattr(w, name) for w in windows]) for name in ("speech", "background"))
+    return Drawn(speech, background, _labels(windows), seed)
+
+
+def render(
+    library: Library,
+    recipe: Recipe,
+    numbers: Iterable[tuple[bool, int]],
+    *,
+    cache: Path,
+    device: torch.device,
+    jobs: int,
+) -> Iterator[Columns]:
+    """Batches by (positive, number), in order: `jobs` processes draw and, on a CPU, augment them."""
+    renderer = None if device.type == "cpu" else Renderer(library, recipe, device)
+    start = partial(_start_worker, library.clips, recipe, cache, renderer is None)
+    finish = renderer or (lambda batch: batch)
+    with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
+        ahead: deque[Future[Any]] = deque()
+        for number in numbers:
+            ahead.append(pool.submit(_work, *number))
+            if len(ahead) > jobs + 1:  # no more than keeps all at work: drawn batches are large
+                yield finish(ahead.popleft().result())
+        while ahead:
+            yield finish(ahead.popleft().result())
 
 
 def load_pools(
-    clips: list[Clip], recipe: Recipe, cache: Path, device: torch.device, jobs: int
+    library: Library, recipe: Recipe, cache: Path, jobs: int, everyone: Processes
 ) -> tuple[Pool, Pool]:
-    """Positives and negatives of a recipe, rendered where the cache does not hold them yet."""
-    folder = cache / f"pool-{_key(clips, recipe)}"
+    """Positives and negatives of a recipe; each process renders a share of what the cache does not hold."""
+    folder = cache / f"pool-{_key(library.readable(), recipe)}"
     folder.mkdir(parents=True, exist_ok=True)
     counts = {True: recipe.data.positives, False: recipe.data.negatives}
     shards = [(positive, n) for positive, count in counts.items() for n in range(-(-count // SHARD_WINDOWS))]
-    missing = [shard for shard in shards if not _shard(folder, *shard).is_file()]
+    missing = [shard for shard in shards[everyone.share] if not _shard(folder, *shard).is_file()]
     if missing:
-        library = Library(clips, cache, recipe.features.sample_rate_hz)  # decode before the workers need it
-        if device.type == "cpu":
-            start = partial(_start_worker, clips, recipe, cache, folder)
-            with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
-                for _ in track(pool.map(_render_shard, missing), "rendering windows", total=len(missing)):
-                    pass
-        else:
-            renderer = Renderer(library, recipe, device)
-            for shard in track(missing, "rendering windows"):
-                _write_shard(renderer, folder, *shard)
+        numbers = [(positive, n * SHARD_BATCHES + i) for positive, n in missing for i in range(SHARD_BATCHES)]
+        jobs = max(1, jobs // everyone.count)
+        batches = render(library, recipe, numbers, cache=cache, device=everyone.device, jobs=jobs)
+        for shard in track(missing, "rendering windows", disable=not everyone.is_first):
+            write_windows(_shard(folder, *shard), list(islice(batches, SHARD_BATCHES)))
+    everyone.wait()
     return _load(folder, True, counts[True]), _load(folder, False, counts[False])
 
 
-_worker: tuple[Renderer, Path]
-"""What a worker process renders with, and where to: set once when it starts."""
+_worker: tuple[WindowSampler, Renderer | None]
+"""What a worker process draws and, on a CPU, renders with: set once when it starts."""
 
 
-def _start_worker(clips: list[Clip], recipe: Recipe, cache: Path, folder: Path) -> None:
+def _start_worker(clips: list[Clip], recipe: Recipe, cache: Path, renders: bool) -> None:
     global _worker  # noqa: PLW0603 - a process pool offers its workers no other place
     torch.set_num_threads(1)
     library = Library(clips, cache, recipe.features.sample_rate_hz)
-    _worker = Renderer(library, recipe, torch.device("cpu")), folder
+    renderer = Renderer(library, recipe, torch.device("cpu")) if renders else None
+    _worker = WindowSampler(library, recipe), renderer
 
 
-def _render_shard(shard: tuple[bool, int]) -> None:
-    _write_shard(*_worker, *shard)
-
-
-def _write_shard(renderer: Renderer, folder: Path, positive: bool, number: int) -> None:
-    per_shard = SHARD_WINDOWS // BATCH_WINDOWS
-    batches = [renderer.batch(positive, number * per_shard + i) for i in range(per_shard)]
-    write_windows(_shard(folder, positive, number), batches)
+def _work(positive: bool, number: int) -> Columns | Drawn:
+    sampler, renderer = _worker
+    drawn = draw(sampler, positive, number)
+    return renderer(drawn) if renderer else drawn
 
 
 def _load(folder: Path, positive: bool, count: int) -> Pool:

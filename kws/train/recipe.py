@@ -1,9 +1,11 @@
 """The recipe: every setting of a training run, read from one YAML file (configs/train/*.yaml)."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from kws.errors import ConfigError
 from kws.features import FeatureSettings
+from kws.train.reference import MAX_WEIGHT
 
 Range = tuple[float, float]
 
@@ -121,7 +123,7 @@ class Training:
     """Optimisation of the float network."""
 
     steps: int = 6000
-    """Optimiser steps."""
+    """Optimiser steps; 0 keeps the weights of `start`."""
     positives_per_batch: int = 80
     """Windows with a keyword in each batch."""
     negatives_per_batch: int = 176
@@ -150,15 +152,15 @@ class Training:
     """Logits averaged into a score, while training and listening."""
 
     def __post_init__(self) -> None:
-        """Refuse a run that would take no step or see no window."""
+        """Refuse a run that would see no window."""
         _at_least_one(
             self,
-            "steps",
             "positives_per_batch",
             "negatives_per_batch",
             "validate_every_steps",
             "smoothing_steps",
         )
+        _not_negative(self, "steps")
         if not 0 <= self.mined_share <= 1 or not 0 < self.mined_fraction <= 1:
             raise ConfigError("mined_share and mined_fraction are shares of 1; correct them")
 
@@ -168,7 +170,9 @@ class Quantisation:
     """Quantisation-aware fine-tuning."""
 
     steps: int = 1200
-    """Optimiser steps."""
+    """Optimiser steps; 0 only calibrates the ranges (post-training quantisation)."""
+    weight_bits: Literal[8, 4, 3] = 8
+    """Precision of the weights; activations have 8 bits, and so has the storage of every weight."""
     learning_rate: float = 2e-4
     """Peak for weights; falls along a cosine."""
     scale_learning_rate: float = 1e-4
@@ -177,8 +181,14 @@ class Quantisation:
     """Windows that fix the first activation ranges."""
 
     def __post_init__(self) -> None:
-        """Refuse a run that would take no step."""
-        _at_least_one(self, "steps", "calibration_windows")
+        """Refuse a run without ranges."""
+        _at_least_one(self, "calibration_windows")
+        _not_negative(self, "steps")
+
+    @property
+    def largest_weight(self) -> int:
+        """Codes of weights lie within plus and minus this: of 8 bits, what AVX2 can multiply."""
+        return {8: MAX_WEIGHT, 4: 7, 3: 3}[self.weight_bits]
 
 
 @dataclass(frozen=True)
@@ -203,6 +213,8 @@ class Recipe:
     """Name of the model folder."""
     keywords: tuple[str, ...]
     """Phrases as people write them; lead-in words ("hey") are understood by themselves."""
+    start: str = ""
+    """Run folder, model folder or model name whose float weights are the first ones; empty: random ones."""
     seed: int = 0
     """Of everything random."""
     licence: str = "Apache-2.0"
@@ -216,7 +228,9 @@ class Recipe:
     validation: Validation = field(default_factory=Validation)
 
     def __post_init__(self) -> None:
-        """Refuse a receptive field that a training window cannot fill."""
+        """Refuse a network without weights, or a receptive field that a training window cannot fill."""
+        if not self.training.steps and not self.start:
+            raise ConfigError("training.steps is 0, but start names no weights to keep; set one of them")
         field_frames = self.network.receptive_field_frames
         if field_frames > self.data.window_frames:
             raise ConfigError(
@@ -233,3 +247,9 @@ def _at_least_one(settings: object, *names: str) -> None:
     for name in names:
         if getattr(settings, name) < 1:
             raise ConfigError(f"{name} must be at least 1; raise it")
+
+
+def _not_negative(settings: object, *names: str) -> None:
+    for name in names:
+        if getattr(settings, name) < 0:
+            raise ConfigError(f"{name} must not be negative; raise it")

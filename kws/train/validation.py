@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from rich.progress import track
 from torch import Tensor, nn
 
 from kws.audio import read_audio
@@ -26,6 +25,7 @@ from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_pla
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
 from kws.files import replacing
 from kws.scores import PEAK_DISTANCE_SECONDS, peaks, scores_of
+from kws.train.progress import track
 from kws.train.recipe import Recipe
 
 Codes = NDArray[np.uint8]
@@ -44,11 +44,20 @@ class Result:
 class Validator:
     """Held-out keywords in noise and hours of ambient audio, ready to be scored by any network."""
 
-    def __init__(self, folder: Path, recipe: Recipe, cache: Path, device: torch.device, jobs: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clips: list[Clip],
+        recipe: Recipe,
+        *,
+        cache: Path,
+        device: torch.device,
+        jobs: int,
+    ) -> None:
         self.recipe, self.device = recipe, device
         wanted = recipe.validation
         self.settings = EvaluationSettings(split=wanted.split, snr_db=(wanted.snr_db,), mixes=1)
-        playlist = make_playlist(folder, recipe.keywords, self.settings)
+        playlist = make_playlist(folder, recipe.keywords, self.settings, clips)
         self._positives = [clip for clip in playlist.positives if clip.kind == "keyword"]
         if not self._positives:  # a word without real recordings is chosen on synthetic ones
             self._positives = playlist.positives

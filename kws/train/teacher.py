@@ -1,0 +1,47 @@
+"""One step of training: draw a batch, vary it, compute the loss, descend, remember what was hard.
+
+Nothing in a step waits for a GPU: pools, losses and random numbers live on the device, and the loss that a
+step returns is read only where it is shown.
+"""
+
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor
+
+from kws.train.augment import Dice, FrameAugment
+from kws.train.batches import Batches
+from kws.train.learner import Learner
+from kws.train.loss import KeywordLoss
+from kws.train.processes import Processes
+from kws.train.recipe import Recipe
+
+
+class Teacher:
+    """Gives a learner the batches of a run."""
+
+    def __init__(self, recipe: Recipe, batches: Batches, everyone: Processes) -> None:
+        self.recipe, self.batches, self.everyone = recipe, batches, everyone
+        self.loss = KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
+        self.frame_augment = FrameAugment(recipe.augmentation)
+
+    def teach(self, learner: Learner) -> Tensor:
+        """One step; returns the batch's mean loss, on the device."""
+        plan, device = learner.plan, self.everyone.device
+        number = plan.first_step + learner.step
+        seed = self.recipe.seed * 1_000_003 + number
+        batch = self.batches.draw(number)
+        hop = self.recipe.features.hop_samples
+        word = batch.start // hop, -(-batch.end // hop)
+        frames = self.frame_augment(batch.frames, word, Dice(seed, device))
+        total, mine = len(frames), self.everyone.share
+        torch.manual_seed(seed * self.everyone.count + self.everyone.rank)  # dropout
+        mixed = device.type == "cuda" and plan.phase == "float"  # bfloat16 cannot hold 256 codes
+        with torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext():
+            logits = learner.parallel(frames[mine])
+        losses = self.loss(logits.float(), batch.keyword[mine], batch.start[mine], batch.end[mine])
+        # The processes' gradients are averaged: this makes the average that of the whole batch's mean.
+        learner.descend(losses.sum() * (self.everyone.count / total))
+        losses = self.everyone.gather(losses.detach(), total)
+        self.batches.learn(batch, losses)
+        return losses.mean()
