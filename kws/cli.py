@@ -96,12 +96,22 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="default", metavar="NAME|PATH", help="default: %(default)s")
 
 
+def _rates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--false-accepts-per-day",
+        metavar="N|WORD=N,...",
+        help="how often a word may be heard wrongly, of all or of single keywords (alexa=0.5,computer=2): "
+        "chooses the thresholds from the model's measured curve; default: the model's own thresholds",
+    )
+
+
 def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes; default: 1")
 
 
 def _listen(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rates(parser)
     parser.add_argument(
         "--source",
         metavar="mic|FILE|-",
@@ -117,6 +127,7 @@ def _listen(parser: argparse.ArgumentParser) -> None:
 
 def _detect(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rates(parser)
     _jobs(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per file, with score peaks"

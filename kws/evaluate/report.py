@@ -4,7 +4,6 @@ A threshold belongs to a keyword and a rate of false accepts on the ambient audi
 at those thresholds. Figures of real recordings and of synthetic speech are never mixed.
 """
 
-import math
 import subprocess
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -13,7 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from kws import config
 from kws.evaluate import metrics
+from kws.evaluate.curve import operating_curve, rounded_up
 from kws.evaluate.playlist import EvaluationSettings
 from kws.evaluate.stream import CLEAN, Record, Trial
 
@@ -22,9 +23,6 @@ Plain = dict[str, Any]
 
 LOUDEST = 20
 """Highest ambient peaks that are listed by name, so that someone can listen to them."""
-CURVE_LEVELS = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
-"""False accepts per hour of the operating curve in a manifest."""
-THRESHOLD_DIGITS = 6
 
 
 def headline_condition(settings: EvaluationSettings) -> str:
@@ -113,9 +111,8 @@ def level_name(level: float) -> str:
 
 
 def _threshold(peaks: Sequence[float], hours: float, level: float) -> float:
-    """As `metrics.threshold_at`, rounded up to what a manifest shows, so that both count the same."""
-    scale = 10.0**THRESHOLD_DIGITS
-    return min(1.0, math.ceil(metrics.threshold_at(peaks, hours, level) * scale) / scale)
+    """As `metrics.threshold_at`, rounded as in a manifest, so that both count the same."""
+    return rounded_up(metrics.threshold_at(peaks, hours, level))
 
 
 def _weights(trials: Sequence[Trial]) -> metrics.Floats:
@@ -209,22 +206,9 @@ def _operating_point(record: Record, keyword: str, hours: float, threshold: floa
 
 
 def _curve(trials: Sequence[Trial], peaks: Sequence[float], hours: float) -> list[Plain]:
-    """A few points of the trade-off for the manifest, by falling threshold."""
-    if not trials:
-        return []
-    thresholds = sorted({_threshold(peaks, hours, level) for level in CURVE_LEVELS}, reverse=True)
-    rows = [
-        metrics.operating_row([t.score for t in trials], peaks, hours, t, _weights(trials))
-        for t in thresholds
-    ]
-    return [
-        {
-            "threshold": row.threshold,
-            "false_accepts_per_hour": round(row.false_accepts_per_hour, 4),
-            "false_reject_rate": round(row.false_reject_rate, 4),
-        }
-        for row in rows
-    ]
+    """For the manifest; empty where nobody says the keyword."""
+    points = operating_curve(peaks, hours, [t.score for t in trials], _weights(trials)) if trials else []
+    return [config.dump(point) for point in points]
 
 
 def _phrases(record: Record, thresholds: dict[str, float]) -> Plain:
