@@ -42,7 +42,7 @@ bench: $(VENV)/listen.done ## speed and memory of the shipped model on this mach
 models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and measure the shipped model from the corpus DATA=../shared/data
 	$(BIN)/kws train configs/train/default.yaml --data $(DATA) --run runs/default --resume
 	$(BIN)/kws export runs/default --name default
-	$(BIN)/kws evaluate --model models/default --data $(DATA) --jobs $$(nproc) --float --update --out runs/default/evaluation
+	$(BIN)/kws evaluate --model models/default --data $(DATA) --jobs $$(nproc) --float --robustness --update --out runs/default/evaluation
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
 	$(BIN)/kws corpus negatives $(NEGATIVES) --hours 6 --without alexa computer jarvis

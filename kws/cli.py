@@ -148,10 +148,13 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="which part of it; default: the config's")
     parser.add_argument(
         "--snr",
-        type=float,
-        nargs="+",
-        metavar="DB",
-        help="noise levels for the keywords; default: the config's",
+        type=_numbers,
+        action="extend",
+        metavar="DB,...",
+        help="noise levels for the keywords, the first ranks models; default: the config's (10,0)",
+    )
+    parser.add_argument(
+        "--robustness", action="store_true", help="play the keywords through rooms and microphones too"
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
@@ -212,6 +215,11 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
     negatives.add_argument("destination", type=Path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=8.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
+
+
+def _numbers(text: str) -> list[float]:
+    """`10,0`; argparse turns a ValueError into a sentence of its own."""
+    return [float(number) for number in text.split(",")]
 
 
 def _positive(text: str) -> int:

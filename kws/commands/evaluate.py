@@ -13,12 +13,14 @@ import numpy as np
 import kws
 from kws import config
 from kws.errors import MissingExtra, ModelError
-from kws.evaluate.card import SHIPPED, update_model
+from kws.evaluate.card import SHIPPED, results, update_model
+from kws.evaluate.channels import make_channels
 from kws.evaluate.playlist import Audio, EvaluationSettings, make_playlist
 from kws.evaluate.plot import plot_trade_off
-from kws.evaluate.report import Plain, commit, headline_condition, summarise, trade_off_curves
+from kws.evaluate.rejects import Plain
+from kws.evaluate.report import commit, headline_condition, summarise, trade_off_curves
 from kws.evaluate.stream import Listener, int8_listener, play
-from kws.evaluate.tables import full_report, provenance, short_table
+from kws.evaluate.tables import full_report, model_facts
 from kws.features import LogMel
 from kws.files import write_text
 from kws.manifest import FLOAT_FILE, Manifest, find_model, read_manifest
@@ -35,9 +37,12 @@ def run(options: argparse.Namespace) -> int:
     networks: dict[str, Callable[[], Listener]] = {SHIPPED: partial(int8_listener, str(folder))}
     if options.float:
         networks["float"] = partial(float_listener, folder)
+    rate_hz = manifest.features.sample_rate_hz
+    channels = make_channels(settings.channels, rate_hz) if options.robustness else []
     summaries, curves = {}, {}
     for name, open_listener in networks.items():
-        record = play(playlist, open_listener, manifest, settings, options.jobs)
+        through = channels if name == SHIPPED else []
+        record = play(playlist, open_listener, manifest, settings, jobs=options.jobs, channels=through)
         summaries[name] = summarise(record, manifest.keywords, settings)
         curves[name] = trade_off_curves(record, manifest.keywords, settings)
     report = _report(manifest, settings, summaries)
@@ -50,7 +55,7 @@ def run(options: argparse.Namespace) -> int:
         plot_trade_off(curves, out / "det.svg", title)
     if options.update:
         update_model(folder, report)
-    print(json.dumps(report) if options.json else f"{short_table(report)}\n\n{provenance(report)}")
+    print(json.dumps(report) if options.json else results(report))
     return 0
 
 
@@ -120,12 +125,7 @@ def _settings(options: argparse.Namespace) -> EvaluationSettings:
 
 def _report(manifest: Manifest, settings: EvaluationSettings, summaries: dict[str, Plain]) -> Plain:
     return {
-        "model": {
-            "name": manifest.name,
-            "sha256": manifest.model.sha256,
-            "parameters": manifest.model.parameters,
-            "bytes": manifest.model.bytes,
-        },
+        "model": model_facts(manifest),
         "kws": kws.__version__,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

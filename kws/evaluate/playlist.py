@@ -1,18 +1,17 @@
 """What an evaluation plays: which recordings of a corpus, and the soundtrack around each word."""
 
-import csv
-import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio import file_blocks
-from kws.corpus import Clip, keyword_of, read_corpus
+from kws.corpus import Clip, keyword_of, mentions, read_corpus
 from kws.errors import ConfigError, DataError
+from kws.evaluate.channels import ChannelSettings
 from kws.evaluate.span import speech_span, word_span
 
 Audio = NDArray[np.float32]
@@ -32,8 +31,8 @@ class EvaluationSettings:
 
     split: str = "dev"
     """Part of the corpus that is played."""
-    snr_db: tuple[float, ...] = (10.0,)
-    """Signal to noise ratios of the noisy conditions; "clean" is always played."""
+    snr_db: tuple[float, ...] = (10.0, 0.0)
+    """Signal to noise ratios of the noisy conditions; "clean" is always played. The first ranks models."""
     noise_sources: tuple[str, ...] = ("gsc_noise",)
     """Sources mixed in whatever their split, beside its noise and music: hold them out of training."""
     mixes: int = 3
@@ -52,6 +51,8 @@ class EvaluationSettings:
     """The one whose thresholds `--update` writes into the model."""
     seed: int = 1
     """Of the noise drawn for each recording."""
+    channels: ChannelSettings = field(default_factory=ChannelSettings)
+    """What `--robustness` adds."""
 
     def __post_init__(self) -> None:
         """Refuse settings under which a hit could never be seen."""
@@ -75,12 +76,13 @@ class Playlist:
     """Streams of audio without a keyword, each one recording or several short ones of a source."""
     noise: list[Clip]
     """What positives are mixed with."""
+    keywords: tuple[str, ...]
+    """What is judged."""
 
 
 def make_playlist(folder: Path, keywords: Iterable[str], settings: EvaluationSettings) -> Playlist:
     """Choose from the corpus in `folder`; DataError when there is nothing to measure."""
     keywords = tuple(keywords)
-    texts = _texts(folder)
     positives, phrases, ambient, noise = [], [], [], []
     for clip in read_corpus(folder):
         in_split = clip.split == settings.split
@@ -88,10 +90,9 @@ def make_playlist(folder: Path, keywords: Iterable[str], settings: EvaluationSet
             noise.append(clip)
         if not in_split or clip.kind == "rir":
             continue
-        said = f"{clip.label} {texts.get(clip.path, '')}"
         if keyword_of(clip.label, keywords):
             positives.append(clip)
-        elif _mentions(said, keywords):
+        elif mentions(clip, keywords):
             continue  # a keyword inside a sentence: neither a fair positive nor a negative
         elif clip.kind in AMBIENT_KINDS:
             ambient.append(clip)
@@ -107,7 +108,7 @@ def make_playlist(folder: Path, keywords: Iterable[str], settings: EvaluationSet
         )
     if settings.snr_db and not noise:
         raise DataError(f"{folder} has no {settings.split} noise to mix with; add some or measure clean only")
-    return Playlist(positives, phrases, _streams(ambient), noise)
+    return Playlist(positives, phrases, _streams(ambient), noise, keywords)
 
 
 class Mixer:
@@ -141,6 +142,11 @@ class Mixer:
             track += noise * np.float32(_rms(samples[slice(*word)]) / _rms(noise) * 10 ** (-snr_db / 20))
         track /= max(1.0, float(np.abs(track).max()))
         return track
+
+    def place(self, word: tuple[int, int]) -> tuple[int, int]:
+        """Where in the soundtrack a word of the recording lies."""
+        before = round(self.settings.lead_in_seconds * self.rate_hz)
+        return word[0] + before, word[1] + before
 
     def _excerpt(self, count: int, rng: np.random.Generator) -> Audio:
         """`count` samples of a random place in a random recording; noise and music equally often."""
@@ -181,20 +187,6 @@ def _streams(clips: list[Clip]) -> list[list[Clip]]:
         else:
             streams.append([clip])
     return sorted(streams, key=lambda stream: -sum(c.seconds for c in stream))
-
-
-def _texts(folder: Path) -> dict[Path, str]:
-    """What is said in full, where a source has a `texts.csv` beside its clips."""
-    texts: dict[Path, str] = {}
-    for path in sorted(folder.glob("*/texts.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            texts |= {folder / row["path"]: row["text"] for row in csv.DictReader(file)}
-    return texts
-
-
-def _mentions(text: str, keywords: Iterable[str]) -> bool:
-    words = " ".join(re.findall(r"[\w']+", text.lower()))
-    return any(f" {keyword} " in f" {words} " for keyword in keywords)
 
 
 def _rms(samples: Audio) -> float:
