@@ -147,6 +147,14 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", help="which part of it; default: the config's")
     parser.add_argument(
+        "--fold", metavar="I/N", help="the speakers that a model trained with this fold has not heard"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="NAME|PATH",
+        help="compare with this model on the same recordings: difference of misses, with interval",
+    )
+    parser.add_argument(
         "--snr",
         type=_numbers,
         action="extend",

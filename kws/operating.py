@@ -130,11 +130,6 @@ def _setting(keyword: str, wanted_per_day: float, curve: list[OperatingPoint]) -
     def between(first: float, second: float) -> float:
         return first + share * (second - first)
 
-    interval = None
-    if a.interval_per_hour and b.interval_per_hour:
-        ends = zip(a.interval_per_hour, b.interval_per_hour, strict=True)
-        low, high = (HOURS_PER_DAY * between(first, second) for first, second in ends)
-        interval = low, high
     reached = math.isclose(rate * HOURS_PER_DAY, wanted_per_day, rel_tol=1e-3)  # a manifest rounds
     return Setting(
         keyword=keyword,
@@ -142,9 +137,20 @@ def _setting(keyword: str, wanted_per_day: float, curve: list[OperatingPoint]) -
         wanted_per_day=wanted_per_day,
         threshold=from_logit(between(logit(a.threshold), logit(b.threshold))),
         false_reject_rate=between(a.false_reject_rate, b.false_reject_rate),
-        per_day_interval=interval,
+        per_day_interval=_interval(a, b, share),
         is_extrapolated=b.is_extrapolated or (a.is_extrapolated and rate < b.false_accepts_per_hour),
     )
+
+
+def _interval(a: OperatingPoint, b: OperatingPoint, share: float) -> tuple[float, float] | None:
+    """Per day, that `share` of the way from one point to the next."""
+    ends = (a.low_per_hour, b.low_per_hour), (a.high_per_hour, b.high_per_hour)
+    found = [
+        HOURS_PER_DAY * (first + share * (second - first))
+        for first, second in ends
+        if first is not None and second is not None
+    ]
+    return (found[0], found[1]) if found[1:] else None
 
 
 def _usable(curve: Sequence[OperatingPoint]) -> list[OperatingPoint]:

@@ -170,7 +170,7 @@ def test_models_lists_figures_and_names_a_damaged_one(monkeypatch, capsys, tmp_p
     broken, headline, low, point, high = capsys.readouterr().out.splitlines()
     assert broken.startswith("broken  damaged: ")
     assert headline.startswith("notes  2 kB, 432 parameters, Apache-2.0  ")
-    assert low == "  low note: threshold 0.500; other choices, false accepts and misses:"
+    assert low == "  low note: threshold 0.500; false accepts, and misses (in noise), of other choices:"
     assert point == "    low note: 9.6 a day -> threshold 0.50, misses 3 %"  # the curve has this point only
     assert high == "  high note: threshold 0.500, not measured yet"
 

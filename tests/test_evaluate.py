@@ -17,6 +17,7 @@ import soundfile
 from conftest import RATE_HZ, noise_band, quiet
 
 from kws import config
+from kws.cli import main
 from kws.commands.evaluate import run
 from kws.corpus import COLUMNS
 from kws.errors import ConfigError, DataError, ModelError
@@ -78,7 +79,7 @@ def evaluate(model: Path, corpus: Path, tmp_path: Path, config_file: str = CONFI
     settings, out = tmp_path / "settings.yaml", tmp_path / "out"
     settings.write_text(config_file)
     flags = dict.fromkeys(("json", "float", "update", "robustness"), False)
-    defaults = flags | {"split": "dev", "snr": None, "jobs": 1}
+    defaults = flags | {"split": "dev", "fold": None, "against": None, "snr": None, "jobs": 1}
     paths = {"model": str(model), "data": corpus, "config": settings, "out": out}
     assert run(argparse.Namespace(**defaults | paths | options)) == 0
     return json.loads((out / "results.json").read_text())
@@ -275,6 +276,32 @@ def test_latency_is_the_first_score_at_the_threshold_after_the_end_of_the_word()
     assert trial.latency_s(0.9) == pytest.approx(0.03)
     assert trial.latency_s(0.15) == pytest.approx(-0.01)
     assert trial.latency_s(0.95) is None
+
+
+def test_fold_plays_speakers_that_training_would_otherwise_hear(corpus):
+    """Cy is in the training split, and in dev in the fold that holds Cy out."""
+    said = {}
+    for fold in ("1/2", "2/2"):
+        settings = EvaluationSettings(noise_sources=("hum",), fold=fold)
+        positives = make_playlist(corpus, ("low note", "high note"), settings).positives
+        said[fold] = {c.speaker for c in positives if c.kind == "keyword"}
+    assert said["1/2"] | said["2/2"] == {"ann", "bob", "cy"}
+    assert not said["1/2"] & said["2/2"]
+
+
+def test_model_against_itself_differs_by_nothing(model, corpus, tmp_path, capsys):
+    second = Path(shutil.copytree(model, model.parent / "second"))
+    manifest = (second / "manifest.yaml").read_text().replace("high note", "another note")
+    (second / "manifest.yaml").write_text(manifest)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(CONFIG)
+    arguments = ["evaluate", "--model", model, "--against", second, "--data", corpus, "--config", settings]
+    assert main([*map(str, arguments), "--snr", "10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| condition | FA/h | keyword | FRR of notes | FRR of notes | difference (95 %) |" in lines[0]
+    assert [line.split(" | ")[2] for line in lines[2:]] == ["low note", "mean"] * 6  # the keyword in common
+    assert all("+0.0 (+0.0 to +0.0) | 0 | 0 | may be luck" in line for line in lines[2:])
+    assert main([*map(str, arguments), "--update"]) == 2
 
 
 def test_settings_file_documents_the_defaults():

@@ -20,9 +20,9 @@ from kws.operating import detector_settings, explain, from_logit, logit, parse_r
 KEYWORDS = ("alexa", "computer")
 # Logits 4, 2 and 0 at 0.024, 0.24 and 2.4 false accepts a day, and nothing else.
 CURVE = (
-    OperatingPoint(from_logit(4.0), 0.001, 0.3, (0.0, 0.01), is_extrapolated=True),
-    OperatingPoint(from_logit(2.0), 0.01, 0.2, (0.005, 0.02)),
-    OperatingPoint(from_logit(0.0), 0.1, 0.0, (0.05, 0.2)),
+    OperatingPoint(from_logit(4.0), 0.001, 0.3, 0.0, 0.01, is_extrapolated=True),
+    OperatingPoint(from_logit(2.0), 0.01, 0.2, 0.005, 0.02),
+    OperatingPoint(from_logit(0.0), 0.1, 0.0, 0.05, 0.2),
 )
 
 
@@ -192,7 +192,7 @@ def test_curve_is_monotone_smooth_and_marks_what_was_not_seen():
     assert thresholds == sorted(thresholds, reverse=True)
     assert [p.is_extrapolated for p in points] == [rate * 4 < 0.999 for rate in rates]
     assert 0.25 in rates
-    assert all(low <= p.false_accepts_per_hour <= high for p in points for low, high in [p.interval_per_hour])
+    assert all(p.low_per_hour <= p.false_accepts_per_hour <= p.high_per_hour for p in points)
     # Where the line ends, counting goes on from the same place.
     counted = [np.count_nonzero(np.array(peaks) >= t) / 4 for t in thresholds]
     assert all(
@@ -207,4 +207,4 @@ def test_curve_of_a_quiet_word_promises_only_what_was_heard():
     points = operating_curve([0.9, 0.3], 10.0, [0.5], np.ones(1))
     rare = [p for p in points if p.is_extrapolated]
     assert [p.threshold for p in rare] == pytest.approx([0.900001] * len(rare), abs=2e-6)
-    assert {p.interval_per_hour for p in rare} == {(0.0, 0.3689)}
+    assert {(p.low_per_hour, p.high_per_hour) for p in rare} == {(0.0, 0.3689)}

@@ -37,5 +37,6 @@ def _describe(folder: Path, manifest: Manifest) -> str:
             continue
         settings = [settings_at(manifest, {keyword: rate})[0] for rate in RATES_PER_DAY]
         shown = dict.fromkeys(f"    {s}{' (extrapolated)' * s.is_extrapolated}" for s in settings)
-        lines += [f"  {threshold}; other choices, false accepts and misses:", *shown]
+        condition = (manifest.evaluation or {}).get("curve_condition", "in noise")
+        lines += [f"  {threshold}; false accepts, and misses ({condition}), of other choices:", *shown]
     return "\n".join(lines)

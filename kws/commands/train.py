@@ -8,6 +8,7 @@ import kws.train  # noqa: F401 - says which extra is missing before anything els
 from kws import config
 from kws.corpus import keyword_of, problems, read_corpus
 from kws.errors import ConfigError, DataError
+from kws.folds import folded
 from kws.train.recipe import Recipe
 
 
@@ -44,9 +45,10 @@ def _check(corpus: Path, recipe: Recipe) -> None:
     everything = [clip for folder in folders for clip in read_corpus(folder)]
     clips = [clip for clip in everything if clip.source not in recipe.data.exclude]
     found = problems(clips)
+    clips = folded(clips, recipe.keywords, recipe.validation.split, recipe.validation.fold)
     for split in ("train", recipe.validation.split):
         for keyword in recipe.keywords:
-            if not any(c.split == split and keyword_of(c.label, [keyword]) for c in clips):
+            if not any(c.split == split and keyword_of(c.label, recipe.keywords) == keyword for c in clips):
                 found.append(f"no {split} clip says {keyword!r}")
     if found:
         raise DataError(f"{corpus} cannot be trained on: {'; '.join(found)}; see kws corpus check {corpus}")

@@ -160,7 +160,7 @@ def _rates(conditions: Plain) -> Plain:
     """Condition -> operating point -> rate and the ends of its interval."""
     return {
         condition: {
-            asked: [round(at[end], 4) for end in ("rate", "low", "high")] for asked, at in points.items()
+            asked: [round(at[end], 5) for end in ("rate", "low", "high")] for asked, at in points.items()
         }
         for condition, points in conditions.items()
     }

@@ -97,11 +97,17 @@ def operating_curve(
                 threshold=lowest,
                 false_accepts_per_hour=_short(rate),
                 false_reject_rate=round(metrics.false_reject_rate(scores, lowest, weights), 4),
-                interval_per_hour=(_short(interval[0]), _short(interval[1])),
+                low_per_hour=_short(interval[0]),
+                high_per_hour=_short(interval[1]),
                 is_extrapolated=rate < (1 - 1e-9) / hours,
             )
         )
     return points
+
+
+def counted_threshold(ambient_peaks: Sequence[float], hours: float, per_hour: float) -> float:
+    """As `metrics.threshold_at`, rounded as in a manifest, so that both count the same."""
+    return rounded_up(metrics.threshold_at(ambient_peaks, hours, per_hour))
 
 
 def rounded_up(threshold: float) -> float:

@@ -13,6 +13,7 @@ from kws.corpus import Clip, keyword_of, mentions, read_corpus
 from kws.errors import ConfigError, DataError
 from kws.evaluate.channels import ChannelSettings
 from kws.evaluate.span import speech_span, word_span
+from kws.folds import folded, parse_fold
 
 Audio = NDArray[np.float32]
 
@@ -31,6 +32,8 @@ class EvaluationSettings:
 
     split: str = "dev"
     """Part of the corpus that is played."""
+    fold: str = ""
+    """With other speakers in that part: "2/5" as in `validation.fold` of the recipe that made the model."""
     snr_db: tuple[float, ...] = (10.0, 0.0)
     """Signal to noise ratios of the noisy conditions; "clean" is always played. The first ranks models."""
     noise_sources: tuple[str, ...] = ("gsc_noise",)
@@ -62,6 +65,8 @@ class EvaluationSettings:
             raise ConfigError("calibrated_at must be one of false_accepts_per_hour; add it there")
         if self.mixes < 1:
             raise ConfigError("mixes must be at least 1; raise it")
+        if self.fold:
+            parse_fold(self.fold)
 
 
 @dataclass(frozen=True)
@@ -84,7 +89,7 @@ def make_playlist(folder: Path, keywords: Iterable[str], settings: EvaluationSet
     """Choose from the corpus in `folder`; DataError when there is nothing to measure."""
     keywords = tuple(keywords)
     positives, phrases, ambient, noise = [], [], [], []
-    for clip in read_corpus(folder):
+    for clip in folded(read_corpus(folder), keywords, settings.split, settings.fold):
         in_split = clip.split == settings.split
         if clip.source in settings.noise_sources or (in_split and clip.kind in ("noise", "music")):
             noise.append(clip)

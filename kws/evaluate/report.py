@@ -14,7 +14,7 @@ import numpy as np
 from kws import config
 from kws.corpus import bare_keyword_of
 from kws.evaluate import metrics
-from kws.evaluate.curve import operating_curve, rounded_up
+from kws.evaluate.curve import counted_threshold, operating_curve
 from kws.evaluate.playlist import EvaluationSettings
 from kws.evaluate.rejects import (
     Plain,
@@ -49,7 +49,7 @@ def summarise(record: Record, keywords: Sequence[str], settings: EvaluationSetti
     hours = sum(record.ambient_seconds.values()) / 3600
     peaks = {k: [peak.score for peak in record.peaks if peak.keyword == k] for k in keywords}
     thresholds = {
-        k: {level: _threshold(peaks[k], hours, level) for level in settings.false_accepts_per_hour}
+        k: {level: counted_threshold(peaks[k], hours, level) for level in settings.false_accepts_per_hour}
         for k in keywords
     }
     trials = Trials(record.trials, keywords)
@@ -107,11 +107,6 @@ def commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"  # an installed wheel has no repository
     return found.stdout.strip()
-
-
-def _threshold(peaks: Sequence[float], hours: float, level: float) -> float:
-    """As `metrics.threshold_at`, rounded as in a manifest, so that both count the same."""
-    return rounded_up(metrics.threshold_at(peaks, hours, level))
 
 
 def _operating_point(record: Record, keyword: str, hours: float, threshold: float) -> Plain:

@@ -110,6 +110,21 @@ def robustness_table(summary: Plain) -> str:
     return _markdown(rows)
 
 
+def paired_table(rows: Iterable[Plain], a: str, b: str) -> str:
+    """Differences of misses of two models on the same recordings (`kws.evaluate.paired`)."""
+    head = ["condition", "FA/h", "keyword", f"FRR of {a}", f"FRR of {b}", "difference (95 %)"]
+    table = [[*head, f"missed by {a} only", f"by {b} only", "judgement"]]
+    for row in rows:
+        low, high = row["low"], row["high"]
+        judgement = f"{a} misses less" if high < 0 else f"{b} misses less" if low > 0 else "may be luck"
+        difference = f"{100 * row['difference']:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+        rates = [f"{100 * row[name]:.1f} %" for name in ("a", "b")]
+        counts = [str(row[name]) for name in ("only_a", "only_b")]
+        named = [row["condition"], row["level"], row["keyword"]]
+        table.append([*named, *rates, difference, *counts, judgement])
+    return _markdown(table)
+
+
 def full_report(report: Plain) -> str:
     """The short table, then everything else that was counted."""
     level = level_name(report["settings"]["calibrated_at"])

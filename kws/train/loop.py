@@ -34,6 +34,7 @@ from kws.config import dump
 from kws.corpus import Clip, read_corpus
 from kws.errors import ConfigError
 from kws.files import replacing, write_text
+from kws.folds import folded
 from kws.manifest import FLOAT_FILE
 from kws.train import history
 from kws.train.augment import Dice, FrameAugment
@@ -177,6 +178,7 @@ def training_clips(corpus: Path, recipe: Recipe) -> list[Clip]:
     """What a run may learn from: the training split of its corpora."""
     folders = [corpus, *map(Path, recipe.data.speech)]
     clips = [clip for folder in folders for clip in read_corpus(folder)]
+    clips = folded(clips, recipe.keywords, recipe.validation.split, recipe.validation.fold)
     return [clip for clip in clips if clip.split == "train" and clip.source not in recipe.data.exclude]
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from kws.errors import ConfigError
 from kws.features import FeatureSettings
+from kws.folds import parse_fold
 
 Range = tuple[float, float]
 
@@ -183,6 +184,13 @@ class Validation:
     """Noise under the keywords."""
     false_accepts_per_hour: float = 0.5
     """Operating point: the mean false reject rate here chooses the checkpoint."""
+    fold: str = ""
+    """Cross-validation: "2/5" holds out the second of five groups of the people who say a keyword."""
+
+    def __post_init__(self) -> None:
+        """Refuse a fold that is none."""
+        if self.fold:
+            parse_fold(self.fold)
 
 
 @dataclass(frozen=True)

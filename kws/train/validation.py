@@ -49,7 +49,9 @@ class Validator:
     def __init__(self, folder: Path, recipe: Recipe, cache: Path, device: torch.device, jobs: int) -> None:
         self.recipe, self.device = recipe, device
         wanted = recipe.validation
-        self.settings = EvaluationSettings(split=wanted.split, snr_db=(wanted.snr_db,), mixes=1)
+        self.settings = EvaluationSettings(
+            split=wanted.split, fold=wanted.fold, snr_db=(wanted.snr_db,), mixes=1
+        )
         playlist = make_playlist(folder, recipe.keywords, self.settings)
         self._positives = judged(playlist.positives, recipe.keywords)
         key = _key(
@@ -166,7 +168,8 @@ def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:
 def _key(recipe: Recipe, settings: EvaluationSettings, clips: Iterable[Clip]) -> str:
     content = [
         dump(recipe.features),
-        {k: v for k, v in dump(settings).items() if k != "channels"},  # not played while training
+        # Channels are not played while training, and a fold only chooses among the clips.
+        {k: v for k, v in dump(settings).items() if k not in ("channels", "fold")},
         [f"{c.source}/{c.path.name} {c.seconds}" for c in clips],
     ]
     return hashlib.sha256(f"validation 1 {json.dumps(content)}".encode()).hexdigest()[:16]
