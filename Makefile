@@ -10,6 +10,7 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 DATA ?= ../shared/data
 NEGATIVES := ../corpora/negatives
+MODELS ?= default home
 
 .DEFAULT_GOAL := help
 .PHONY: help listen setup test check format bench models wheel clean
@@ -39,10 +40,12 @@ format: $(VENV)/develop.done ## rewrite the code in the one format
 bench: $(VENV)/listen.done ## speed and memory of the shipped model on this machine (options: ARGS="--json")
 	@$(BIN)/kws bench $(ARGS)
 
-models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and measure the shipped model from the corpus DATA=../shared/data
-	$(BIN)/kws train configs/train/default.yaml --data $(DATA) --run runs/default --resume
-	$(BIN)/kws export runs/default --name default
-	$(BIN)/kws evaluate --model models/default --data $(DATA) --jobs $$(nproc) --float --update --out runs/default/evaluation
+models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and measure the shipped models (MODELS="default home") from the corpus DATA=../shared/data
+	@set -ex; for name in $(MODELS); do \
+		$(BIN)/kws train configs/train/$$name.yaml --data $(DATA) --run runs/$$name --resume; \
+		$(BIN)/kws export runs/$$name --name $$name; \
+		$(BIN)/kws evaluate --model models/$$name --data $(DATA) --jobs $$(nproc) --float --robustness --update --out runs/$$name/evaluation; \
+	done
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
 	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu

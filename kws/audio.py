@@ -71,7 +71,7 @@ class Microphone:
         forms = [(sample_rate_hz, 1), (sample_rate_hz, channels), (native_hz, 1), (native_hz, channels)]
         self._stream, rate_hz = self._open(info["index"], forms)
         self._block = rate_hz * BLOCK_MS // 1000
-        self._resampler = None if rate_hz == sample_rate_hz else _resampler(rate_hz, sample_rate_hz, "int16")
+        self._resampler = None if rate_hz == sample_rate_hz else resampler(rate_hz, sample_rate_hz, "int16")
 
     def blocks(self) -> Iterator[NDArray[np.int16]]:
         """Blocks of 80 ms for as long as the device delivers; AudioError when it stops."""
@@ -195,16 +195,17 @@ def _first_channel(file: Any, block_ms: int) -> Iterator[NDArray[np.float32]]:
 def _resampled(
     blocks: Iterator[NDArray[np.float32]], from_hz: int, to_hz: int, path: Path
 ) -> Iterator[NDArray[np.float32]]:
-    resampler = None if from_hz == to_hz else _resampler(from_hz, to_hz, "float32")
+    converter = None if from_hz == to_hz else resampler(from_hz, to_hz, "float32")
     for block in blocks:
         if not np.isfinite(block).all():
             raise AudioError(f"{path} holds NaN or infinite samples; export it again from its source")
-        yield block if resampler is None else resampler.resample_chunk(block)
-    if resampler is not None:
-        yield resampler.resample_chunk(np.zeros(0, np.float32), last=True)
+        yield block if converter is None else converter.resample_chunk(block)
+    if converter is not None:
+        yield converter.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
-def _resampler(from_hz: int, to_hz: int, dtype: str) -> Any:
+def resampler(from_hz: int, to_hz: int, dtype: str) -> Any:
+    """Converts a stream of blocks of that type: `resample_chunk(block, last=False)`."""
     import soxr  # noqa: PLC0415
 
     return soxr.ResampleStream(from_hz, to_hz, 1, dtype=dtype)

@@ -96,12 +96,22 @@ def _model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="default", metavar="NAME|PATH", help="default: %(default)s")
 
 
+def _rates(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--false-accepts-per-day",
+        metavar="N|WORD=N,...",
+        help="how often a word may be heard wrongly, of all or of single keywords (alexa=0.5,computer=2): "
+        "chooses the thresholds from the model's measured curve; default: the model's own thresholds",
+    )
+
+
 def _jobs(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--jobs", type=_positive, default=1, metavar="N", help="processes; default: 1")
 
 
 def _listen(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rates(parser)
     parser.add_argument(
         "--source",
         metavar="mic|FILE|-",
@@ -117,6 +127,7 @@ def _listen(parser: argparse.ArgumentParser) -> None:
 
 def _detect(parser: argparse.ArgumentParser) -> None:
     _model(parser)
+    _rates(parser)
     _jobs(parser)
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per file, with score peaks"
@@ -136,11 +147,22 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--split", help="which part of it; default: the config's")
     parser.add_argument(
+        "--fold", metavar="I/N", help="the speakers that a model trained with this fold has not heard"
+    )
+    parser.add_argument(
+        "--against",
+        metavar="NAME|PATH",
+        help="compare with this model on the same recordings: difference of misses, with interval",
+    )
+    parser.add_argument(
         "--snr",
-        type=float,
-        nargs="+",
-        metavar="DB",
-        help="noise levels for the keywords; default: the config's",
+        type=_numbers,
+        action="extend",
+        metavar="DB,...",
+        help="noise levels for the keywords, the first ranks models; default: the config's (10,0)",
+    )
+    parser.add_argument(
+        "--robustness", action="store_true", help="play the keywords through rooms and microphones too"
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
@@ -227,6 +249,11 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
 
 def _strict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="treat warnings about the corpus as errors")
+
+
+def _numbers(text: str) -> list[float]:
+    """`10,0`; argparse turns a ValueError into a sentence of its own."""
+    return [float(number) for number in text.split(",")]
 
 
 def _positive(text: str) -> int:

@@ -4,6 +4,7 @@ Reading needs no numpy: `kws corpus check` and the evaluation on a Pi share it w
 """
 
 import csv
+import re
 from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -54,6 +55,8 @@ class Clip:
     """End of the keyword inside the clip, where marked by hand."""
     recording: str
     """Clips of a source with equal, non-empty values are copies of one recording."""
+    text: str = ""
+    """What is said in full, where a `texts.csv` of the source tells."""
 
 
 def read_corpus(folder: Path) -> list[Clip]:
@@ -65,7 +68,8 @@ def read_corpus(folder: Path) -> list[Clip]:
             missing = set(COLUMNS[:6]) - set(reader.fieldnames or ())
             if missing:
                 raise DataError(f"{manifest} has no column {', '.join(sorted(missing))}; see docs/corpus.md")
-            return [_clip(folder, row, f"{manifest}:{reader.line_num}") for row in reader]
+            texts = _texts(folder)
+            return [_clip(folder, row, texts, f"{manifest}:{reader.line_num}") for row in reader]
     except OSError as error:
         raise DataError(f"cannot read {manifest}: {error.strerror}; see docs/corpus.md") from error
     except (csv.Error, UnicodeDecodeError) as error:
@@ -84,10 +88,28 @@ def write_manifest(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
 
 def keyword_of(label: str, keywords: Iterable[str]) -> str | None:
     """The keyword that the whole label says, with or without a lead-in word; None for anything else."""
-    for keyword in keywords:
-        if label == keyword or any(label == f"{lead} {keyword}" for lead in LEAD_INS):
-            return keyword
-    return None
+    keywords = tuple(keywords)
+    if label in keywords:  # of "jarvis" and "hey jarvis", each is itself
+        return label
+    return next((k for k in keywords if label in (f"{lead} {k}" for lead in LEAD_INS)), None)
+
+
+def bare_keyword_of(label: str, keywords: Iterable[str]) -> str | None:
+    """The keyword that the label says without its own lead-in: "jarvis" or "okay jarvis" for "hey jarvis".
+
+    People do not expect it to wake them, and would not call it an error either: such a clip is counted apart.
+    """
+    keywords = tuple(keywords)
+    if keyword_of(label, keywords):
+        return None
+    cores = ((k, k.partition(" ")[2]) for k in keywords if k.partition(" ")[0] in LEAD_INS)
+    return next((k for k, core in cores if core and keyword_of(label, (core,))), None)
+
+
+def mentions(clip: Clip, keywords: Iterable[str]) -> bool:
+    """Whether a keyword is anywhere in what a clip says."""
+    words = " ".join(re.findall(r"[\w']+", f"{clip.label} {clip.text}".lower()))
+    return any(f" {keyword} " in f" {words} " for keyword in keywords)
 
 
 @dataclass(frozen=True)
@@ -220,7 +242,16 @@ def _marks(clip: Clip) -> str:
     return f"{clip.path} ({clip.start_s} to {clip.end_s} of {clip.seconds} s)"
 
 
-def _clip(folder: Path, row: dict[str, str], where: str) -> Clip:
+def _texts(folder: Path) -> dict[str, str]:
+    """What is said in full, by path, where a source has a `texts.csv` beside its clips."""
+    texts: dict[str, str] = {}
+    for path in sorted(folder.glob("*/texts.csv")):
+        with path.open(newline="", encoding="utf-8") as file:
+            texts |= {row["path"]: row["text"] for row in csv.DictReader(file)}
+    return texts
+
+
+def _clip(folder: Path, row: dict[str, str], texts: dict[str, str], where: str) -> Clip:
     try:
         return Clip(
             path=folder / row["path"],
@@ -235,6 +266,7 @@ def _clip(folder: Path, row: dict[str, str], where: str) -> Clip:
             start_s=float(row["start"]) if row.get("start") else None,
             end_s=float(row["end"]) if row.get("end") else None,
             recording=row.get("recording") or "",
+            text=texts.get(row["path"], ""),
         )
     except (TypeError, ValueError, KeyError) as error:
         raise DataError(f"{where} is not a manifest row ({error}); see docs/corpus.md") from error

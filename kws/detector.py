@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kws.events import Detection
 from kws.manifest import DetectorSettings
+from kws.operating import Rates, detector_settings
 from kws.scores import Scores
 
 if TYPE_CHECKING:
@@ -42,11 +43,17 @@ class Detector:
         self.reset()
 
     @classmethod
-    def for_model(cls, model: "Model") -> Self:
-        """A detector with the settings of the model's manifest."""
+    def for_model(cls, model: "Model", false_accepts_per_day: Rates | None = None) -> Self:
+        """A detector with the settings of the model's manifest.
+
+        Args:
+            model: Whose scores it will see.
+            false_accepts_per_day: Wanted rate of every keyword, or of each one named: sets its threshold by
+                the manifest's operating curve. None keeps the manifest's thresholds.
+        """
         manifest = model.manifest
         return cls(
-            manifest.detector,
+            detector_settings(manifest, false_accepts_per_day),
             manifest.keywords,
             first_score_samples=manifest.first_score_samples,
             score_hop_samples=manifest.score_hop_samples,

@@ -106,6 +106,12 @@ class OperatingPoint:
     false_accepts_per_hour: float
     false_reject_rate: float
     """Missed share of the spoken keywords, 0..1."""
+    low_per_hour: float | None = None
+    """`false_accepts_per_hour` has a 95 % interval from here ..."""
+    high_per_hour: float | None = None
+    """... to here."""
+    is_extrapolated: bool = False
+    """The hours measured hold less than one such false accept (`kws.evaluate.curve` says what was done)."""
 
 
 @dataclass(frozen=True)

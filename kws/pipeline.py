@@ -8,15 +8,17 @@ from kws.detector import Detector
 from kws.events import Detection
 from kws.features import Samples
 from kws.model import Model
+from kws.operating import Rates
 from kws.scores import Scores
 
 
 class Pipeline:
     """Features, network and detector of one audio stream."""
 
-    def __init__(self, model: Model) -> None:
+    def __init__(self, model: Model, false_accepts_per_day: Rates | None = None) -> None:
+        """Thresholds are the manifest's, or those of wanted rates (`kws.operating`)."""
         self.stream = model.stream()
-        self.detector = Detector.for_model(model)
+        self.detector = Detector.for_model(model, false_accepts_per_day)
         self.scores: Scores = np.zeros((0, len(model.keywords)), np.float32)
         """What the last call produced, (steps, keywords)."""
 

@@ -136,6 +136,8 @@ def test_detect_says_how_close_a_silent_file_came(run_kws, toy_folder, tmp_path)
         ("listen --model TOY --device nowhere", 4, "; plug one in, or choose one of: kws devices"),
         ("detect --model TOY", 2, "no files to score; name some, or use --list FILES.txt"),
         ("detect --model TOY --list missing.txt", 2, "cannot read the list missing.txt"),
+        ("detect --model TOY --false-accepts-per-day few a.wav", 2, "'few' is no number of false accepts"),
+        ("listen --model TOY --false-accepts-per-day 1", 2, "no operating curve of 'high note'; run kws"),
         ("detect --jobs 0 a.wav", 2, "argument --jobs: must be at least 1"),
         ("sing", 2, "invalid choice: 'sing'"),
         ("", 2, "the following arguments are required: COMMAND"),
@@ -165,11 +167,27 @@ def test_models_lists_figures_and_names_a_damaged_one(monkeypatch, capsys, tmp_p
     (tmp_path / "_models" / "broken" / "model.onnx").write_bytes(b"")
     monkeypatch.setattr(manifest, "__file__", str(tmp_path / "manifest.py"))
     assert main(["models"]) == 3
-    broken, headline, low, high = capsys.readouterr().out.splitlines()
+    broken, headline, low, point, high = capsys.readouterr().out.splitlines()
     assert broken.startswith("broken  damaged: ")
     assert headline.startswith("notes  2 kB, 432 parameters, Apache-2.0  ")
-    assert low == "  low note   threshold 0.500: misses 3.0 % at 0.4 false accepts per hour"
-    assert high == "  high note  threshold 0.500, not measured yet"
+    assert low == "  low note: threshold 0.500; false accepts, and misses (in noise), of other choices:"
+    assert point == "    low note: 9.6 a day -> threshold 0.50, misses 3 %"  # the curve has this point only
+    assert high == "  high note: threshold 0.500, not measured yet"
+
+
+@pytest.mark.parametrize("command", ["listen --source", "detect --jobs 2"])
+def test_wanted_false_accepts_per_day_choose_the_threshold(run_kws, toy_folder, notes_wav, command, tmp_path):
+    folder = shutil.copytree(toy_folder, tmp_path / "notes")
+    path = folder / "manifest.yaml"
+    strict = "{threshold: 0.999999, false_accepts_per_hour: 0.01, false_reject_rate: 0.5}"
+    text = path.read_text()
+    assert text.count("  low note:\n  - ") == 1
+    path.write_text(text.replace("  low note:\n  - ", f"  low note:\n  - {strict}\n  - "))
+    done = run_kws(*command.split(), notes_wav, "--model", folder, "--false-accepts-per-day", "low note=0.24")
+    assert done.returncode == 0
+    assert done.stderr == "low note: 0.24 a day -> threshold 0.9999990, misses 50 %\n"
+    assert "high note" in done.stdout
+    assert "low note" not in done.stdout
 
 
 def test_missing_package_names_its_extra(run_kws, tmp_path):

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws.corpus import COLUMNS, Clip, keyword_of, problems, read_corpus, write_manifest
+from kws.corpus import (
+    COLUMNS,
+    Clip,
+    bare_keyword_of,
+    keyword_of,
+    mentions,
+    problems,
+    read_corpus,
+    write_manifest,
+)
 from kws.errors import AudioError, DataError
 from kws.layouts import import_corpus
 
@@ -101,6 +110,28 @@ def test_keyword_is_heard_with_a_lead_in_but_not_inside_a_sentence() -> None:
     assert keyword_of("hey jarvis", words) == "hey jarvis"
     assert keyword_of("jarvis", words) is None
     assert keyword_of("my computer", words) is None
+    assert keyword_of("hey jarvis", ("jarvis", "hey jarvis")) == "hey jarvis"
+    assert keyword_of("okay jarvis", ("hey jarvis", "jarvis")) == "jarvis"
+
+
+def test_keyword_without_its_own_lead_in_is_neither_it_nor_another_word() -> None:
+    words = ("alexa", "hey jarvis", "okay nabu")
+    assert bare_keyword_of("jarvis", words) == "hey jarvis"
+    assert bare_keyword_of("okay jarvis", words) == "hey jarvis"
+    assert bare_keyword_of("hey nabu", words) == "okay nabu"
+    for label in ("hey jarvis", "alexa", "hey alexa", "jarvis now", "hey", "service", ""):
+        assert bare_keyword_of(label, words) is None
+    assert bare_keyword_of("jarvis", ("jarvis", "hey jarvis")) is None
+
+
+def test_full_text_of_a_source_is_searched_for_keywords(tmp_path: Path) -> None:
+    corpus_of(tmp_path, row("tts/1.wav", label="jarvis"), row("tts/2.wav", label="jarvis"))
+    with (tmp_path / "tts" / "texts.csv").open("w") as file:
+        file.write('path,text\ntts/1.wav,"So, Hey, Jarvis!"\n')
+    said, other = read_corpus(tmp_path)
+    assert (said.text, other.text) == ("So, Hey, Jarvis!", "")
+    assert [mentions(clip, ("hey jarvis",)) for clip in (said, other)] == [True, False]
+    assert mentions(other, ("jarvis",))
 
 
 def test_speech_commands_keeps_its_official_split(tmp_path: Path) -> None:

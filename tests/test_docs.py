@@ -64,7 +64,7 @@ def test_version_is_the_newest_in_the_changelog() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         version = tomllib.load(file)["project"]["version"]
     sections = re.findall(r"^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
-    assert sections[0] == version
+    assert next(section for section in sections if section != "Unreleased") == version
 
 
 def _words_after(program: str) -> set[str]:

@@ -7,6 +7,8 @@ is silence: a sure miss. The ambient audio holds the low note once: a sure false
 import argparse
 import csv
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +17,7 @@ import soundfile
 from conftest import RATE_HZ, noise_band, quiet
 
 from kws import config
+from kws.cli import main
 from kws.commands.evaluate import run
 from kws.corpus import COLUMNS
 from kws.errors import ConfigError, DataError, ModelError
@@ -69,10 +72,14 @@ def model(toy_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def evaluate(model: Path, corpus: Path, tmp_path: Path, **options) -> dict:
+CONFIG = "noise_sources: [hum]\nmixes: 2\n"
+
+
+def evaluate(model: Path, corpus: Path, tmp_path: Path, config_file: str = CONFIG, **options) -> dict:
     settings, out = tmp_path / "settings.yaml", tmp_path / "out"
-    settings.write_text("noise_sources: [hum]\nmixes: 2\n")
-    defaults = {"split": "dev", "snr": None, "json": False, "float": False, "update": False, "jobs": 1}
+    settings.write_text(config_file)
+    flags = dict.fromkeys(("json", "float", "update", "robustness"), False)
+    defaults = flags | {"split": "dev", "fold": None, "against": None, "snr": None, "jobs": 1}
     paths = {"model": str(model), "data": corpus, "config": settings, "out": out}
     assert run(argparse.Namespace(**defaults | paths | options)) == 0
     return json.loads((out / "results.json").read_text())
@@ -110,6 +117,78 @@ def test_evaluate_judges_every_condition_at_a_given_threshold(model, corpus, tmp
     assert summary["phrases"]["tts"]["accepts"] == {"low note": 0, "high note": 0}
 
 
+def test_keyword_with_a_lead_in_is_tested_on_what_says_it(model, corpus, tmp_path):
+    """The low note is now called "hey low note": Bob says it, "low note" alone is counted apart."""
+    text = (model / "manifest.yaml").read_text()
+    (model / "manifest.yaml").write_text(text.replace("low note", "hey low note"))
+    robot = tmp_path / "robot"
+    shutil.copytree(corpus, robot)
+    rows = (robot / "manifest.csv").read_text()
+    rows = rows.replace("hey low note,keyword", "hey low note,synthetic").replace(",bob,", ",robot,")
+    (robot / "manifest.csv").write_text(rows)
+    real = evaluate(model, corpus, tmp_path)["networks"]["int8"]
+    figures = real["keywords"]["hey low note"]
+    assert (figures["tested_on"], list(figures["false_rejects"])) == ("real", ["real"])
+    assert real["phrases"]['words, "low note"']["phrases"] == 2
+    assert real["phrases"]["words"]["phrases"] == 1
+    report = evaluate(model, robot, tmp_path, update=True)
+    synthetic = report["networks"]["int8"]
+    assert [f["tested_on"] for f in synthetic["keywords"].values()] == ["synthetic", "real"]
+    assert set(synthetic["mean"]) == {"tested"}  # neither group has both keywords
+    assert synthetic["mean"]["tested"]["clean"]["0.5"]["keywords"] == 2
+    # The robot's silence is missed, Ann's high note heard.
+    assert synthetic["mean"]["tested"]["clean"]["0.5"]["rate"] == 0.5
+    card = (model / "CARD.md").read_text()
+    assert 'No real recording says "hey low note"' in card
+    assert "| int8 | hey low note | clean | 1 synthetic / 1 speakers |" in card
+    assert card.startswith('# notes\n\nHears "hey low note" and "high note".\n')
+    assert read_manifest(model).operating_curve["hey low note"][0].false_reject_rate == 1.0
+
+
+@pytest.mark.train
+def test_robustness_plays_every_channel_at_the_same_thresholds(model, corpus, tmp_path):
+    pytest.importorskip("pyroomacoustics", reason="needs the train extra")
+    config_file = "noise_sources: [hum]\nmixes: 1\nchannels: {reverberation_s: [0.3], rooms: 1}\n"
+    report = evaluate(model, corpus, tmp_path, config_file=config_file, robustness=True, update=True)
+    summary = report["networks"]["int8"]
+    rows = {(row["channel"], row["condition"]): row for row in summary["robustness"]}
+    names = ["as recorded", "far field, T60 0.3 s", "telephone band", "level -45 dBFS", "clipped +12 dB"]
+    assert list(rows) == [(n, c) for n in [*names, "48 kHz microphone"] for c in ("clean", "10 dB")]
+    recorded = summary["keywords"]["high note"]["false_rejects"]["real"]["clean"]["at"]["0.5"]
+    assert rows["as recorded", "clean"]["keywords"]["high note"] == recorded
+    # The high note lies above 2.2 kHz and mostly above a telephone's band; a fast microphone passes it.
+    heard = {
+        name: rows[name, "clean"]["keywords"]["high note"]["rate"] for name in (*names, "48 kHz microphone")
+    }
+    assert heard["48 kHz microphone"] == heard["as recorded"] == 0.0
+    assert "| telephone band | clean |" in (model / "CARD.md").read_text()
+    plain = evaluate(model, corpus, tmp_path)["networks"]["int8"]
+    assert plain["robustness"] == []
+    assert "telephone" not in (tmp_path / "out" / "results.md").read_text()
+
+
+def test_readme_lists_every_measured_model_and_keeps_the_others(model, corpus, tmp_path):
+    """Measuring one model again rewrites its rows only; a model that was never measured has none."""
+    readme = tmp_path / "README.md"
+    readme.write_text("<!-- results -->\n<!-- /results -->\n")
+    for name in ("second", "third"):
+        shutil.copytree(model, model.parent / name)
+        path = model.parent / name / "manifest.yaml"
+        path.write_text(path.read_text().replace("name: notes", f"name: {name}"))
+    evaluate(model, corpus, tmp_path, update=True)
+    evaluate(model.parent / "second", corpus, tmp_path, update=True)
+    first = readme.read_text()
+    rows = re.findall(r"^\| (\w+) \| (?!keyword)([^|]+) \|", first, re.MULTILINE)
+    assert rows == [
+        (name, keyword) for name in ("notes", "second") for keyword in ("low note", "high note", "**mean**")
+    ]
+    assert "clean, 0.5 FA/h | 10 dB, 0.5 FA/h | 0 dB, 0.5 FA/h | clean, 0.1 FA/h" in first
+    assert "| notes | low note | 2 real / 2 |" in first
+    assert len(re.findall(r"^- (notes|second): 432 parameters.* commit .*, sha256", first, re.MULTILINE)) == 2
+    evaluate(model.parent / "second", corpus, tmp_path, update=True)
+    assert readme.read_text() == first
+
+
 def test_evaluate_gives_the_same_figures_with_any_number_of_jobs(model, corpus, tmp_path):
     alone = evaluate(model, corpus, tmp_path)["networks"]
     assert evaluate(model, corpus, tmp_path, jobs=2)["networks"] == alone
@@ -126,7 +205,11 @@ def test_update_writes_thresholds_curve_card_and_readme(model, corpus, tmp_path)
     assert set(manifest.operating_curve) == {"low note", "high note"}
     assert manifest.evaluation["ambient_hours"] == report["networks"]["int8"]["ambient"]["hours"]
     assert manifest.model == before.model
-    assert "FRR at 0.5 FA/h" in (model / "CARD.md").read_text()
+    card = (model / "CARD.md").read_text()
+    assert "FRR at 0.5 FA/h" in card
+    assert "1 real / 1 speakers" in card
+    assert "| low note | 0.5 |" in card  # false accepts by kind
+    assert "| words | 1 | high note 1 | 1000.0 (" in card
     text = readme.read_text()
     assert text.startswith("# before\n<!-- results -->\nFRR is")
     assert text.endswith("<!-- /results -->\nafter\n")
@@ -193,6 +276,32 @@ def test_latency_is_the_first_score_at_the_threshold_after_the_end_of_the_word()
     assert trial.latency_s(0.9) == pytest.approx(0.03)
     assert trial.latency_s(0.15) == pytest.approx(-0.01)
     assert trial.latency_s(0.95) is None
+
+
+def test_fold_plays_speakers_that_training_would_otherwise_hear(corpus):
+    """Cy is in the training split, and in dev in the fold that holds Cy out."""
+    said = {}
+    for fold in ("1/2", "2/2"):
+        settings = EvaluationSettings(noise_sources=("hum",), fold=fold)
+        positives = make_playlist(corpus, ("low note", "high note"), settings).positives
+        said[fold] = {c.speaker for c in positives if c.kind == "keyword"}
+    assert said["1/2"] | said["2/2"] == {"ann", "bob", "cy"}
+    assert not said["1/2"] & said["2/2"]
+
+
+def test_model_against_itself_differs_by_nothing(model, corpus, tmp_path, capsys):
+    second = Path(shutil.copytree(model, model.parent / "second"))
+    manifest = (second / "manifest.yaml").read_text().replace("high note", "another note")
+    (second / "manifest.yaml").write_text(manifest)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(CONFIG)
+    arguments = ["evaluate", "--model", model, "--against", second, "--data", corpus, "--config", settings]
+    assert main([*map(str, arguments), "--snr", "10"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "| condition | FA/h | keyword | FRR of notes | FRR of notes | difference (95 %) |" in lines[0]
+    assert [line.split(" | ")[2] for line in lines[2:]] == ["low note", "mean"] * 6  # the keyword in common
+    assert all("+0.0 (+0.0 to +0.0) | 0 | 0 | may be luck" in line for line in lines[2:])
+    assert main([*map(str, arguments), "--update"]) == 2
 
 
 def test_settings_file_documents_the_defaults():

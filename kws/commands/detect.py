@@ -5,7 +5,7 @@ import json
 import multiprocessing
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import cache, partial
@@ -16,6 +16,7 @@ from kws.audio import file_blocks
 from kws.errors import AudioError, ConfigError
 from kws.manifest import Manifest
 from kws.model import load_model
+from kws.operating import explain, parse_rates
 from kws.pipeline import Pipeline, score_recording
 from kws.scores import PEAK_DISTANCE_SECONDS, peaks
 
@@ -30,7 +31,12 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError("no files to score; name some, or use --list FILES.txt")
     show = _show_json if options.json else _show_text
     failed = False
-    with closing(_score_all(options.model, files, options.jobs)) as results:
+    wanted: str | None = options.false_accepts_per_day
+    manifest, _ = _pipeline(options.model, wanted)  # what cannot work is one error, here, not one per process
+    for line in explain(manifest, None if wanted is None else parse_rates(wanted, manifest.keywords)):
+        print(line, file=sys.stderr)
+    score = partial(_score, options.model, wanted)
+    with closing(_score_all(score, files, options.jobs)) as results:
         for result in results:
             failed |= "error" in result
             show(result)
@@ -47,10 +53,11 @@ def _read_list(path: str | None) -> list[str]:
     return [line.strip() for line in lines if line.strip()]
 
 
-def _score_all(model: str, files: list[str], jobs: int) -> Generator[dict[str, Any], None, None]:
-    _pipeline(model)  # a model that cannot be loaded is one error, here, not one per process
+def _score_all(
+    score: Callable[[str], dict[str, Any]], files: list[str], jobs: int
+) -> Generator[dict[str, Any], None, None]:
     if jobs == 1:
-        yield from map(partial(_score, model), files)
+        yield from map(score, files)
         return
     # Fresh processes: a fork of one that holds an ONNX Runtime session may hang. Ctrl-C is the parent's.
     executor = ProcessPoolExecutor(
@@ -61,21 +68,22 @@ def _score_all(model: str, files: list[str], jobs: int) -> Generator[dict[str, A
     )
     chunk = max(1, min(_FILES_PER_TASK, len(files) // jobs))
     try:
-        yield from executor.map(partial(_score, model), files, chunksize=chunk)
+        yield from executor.map(score, files, chunksize=chunk)
     finally:
         executor.shutdown(cancel_futures=True)
 
 
 @cache
-def _pipeline(model: str) -> tuple[Manifest, Pipeline]:
-    """Loaded once per process."""
+def _pipeline(model: str, wanted: str | None) -> tuple[Manifest, Pipeline]:
+    """Loaded once per process; `wanted` are false accepts per day as on the command line."""
     loaded = load_model(model)
-    return loaded.manifest, Pipeline(loaded)
+    rates = None if wanted is None else parse_rates(wanted, loaded.keywords)
+    return loaded.manifest, Pipeline(loaded, rates)
 
 
-def _score(model: str, file: str) -> dict[str, Any]:
+def _score(model: str, wanted: str | None, file: str) -> dict[str, Any]:
     """The fields that `--json` prints: detections and score peaks, or the error."""
-    manifest, pipeline = _pipeline(model)
+    manifest, pipeline = _pipeline(model, wanted)
     rate_hz, keywords = manifest.features.sample_rate_hz, manifest.keywords
     try:
         scores, detections, samples = score_recording(pipeline, file_blocks(Path(file), rate_hz, _BLOCK_MS))

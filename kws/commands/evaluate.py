@@ -12,13 +12,16 @@ import numpy as np
 
 import kws
 from kws import config
-from kws.errors import MissingExtra, ModelError
-from kws.evaluate.card import SHIPPED, update_model
+from kws.errors import ConfigError, MissingExtra, ModelError
+from kws.evaluate.card import SHIPPED, results, update_model
+from kws.evaluate.channels import make_channels
+from kws.evaluate.paired import compare
 from kws.evaluate.playlist import Audio, EvaluationSettings, make_playlist
 from kws.evaluate.plot import plot_trade_off
-from kws.evaluate.report import Plain, commit, headline_condition, summarise, trade_off_curves
+from kws.evaluate.rejects import Plain
+from kws.evaluate.report import commit, headline_condition, summarise, trade_off_curves
 from kws.evaluate.stream import Listener, int8_listener, play
-from kws.evaluate.tables import full_report, provenance, short_table
+from kws.evaluate.tables import full_report, model_facts, paired_table
 from kws.features import LogMel
 from kws.files import write_text
 from kws.manifest import FLOAT_FILE, Manifest, find_model, read_manifest
@@ -31,13 +34,18 @@ def run(options: argparse.Namespace) -> int:
     folder = find_model(options.model)
     manifest = read_manifest(folder)
     settings = _settings(options)
+    if options.against:
+        return _against(options, folder, manifest, settings)
     playlist = make_playlist(options.data, manifest.keywords, settings)
     networks: dict[str, Callable[[], Listener]] = {SHIPPED: partial(int8_listener, str(folder))}
     if options.float:
         networks["float"] = partial(float_listener, folder)
+    rate_hz = manifest.features.sample_rate_hz
+    channels = make_channels(settings.channels, rate_hz) if options.robustness else []
     summaries, curves = {}, {}
     for name, open_listener in networks.items():
-        record = play(playlist, open_listener, manifest, settings, options.jobs)
+        through = channels if name == SHIPPED else []
+        record = play(playlist, open_listener, manifest, settings, jobs=options.jobs, channels=through)
         summaries[name] = summarise(record, manifest.keywords, settings)
         curves[name] = trade_off_curves(record, manifest.keywords, settings)
     report = _report(manifest, settings, summaries)
@@ -50,7 +58,28 @@ def run(options: argparse.Namespace) -> int:
         plot_trade_off(curves, out / "det.svg", title)
     if options.update:
         update_model(folder, report)
-    print(json.dumps(report) if options.json else f"{short_table(report)}\n\n{provenance(report)}")
+    print(json.dumps(report) if options.json else results(report))
+    return 0
+
+
+def _against(
+    options: argparse.Namespace, folder: Path, manifest: Manifest, settings: EvaluationSettings
+) -> int:
+    """Play the same to two models; their keywords in common are judged, and nothing is written."""
+    if options.update or options.float or options.robustness or options.out:
+        raise ConfigError("--against only prints; leave --update, --float, --robustness and --out away")
+    other = find_model(options.against)
+    keywords = [k for k in manifest.keywords if k in read_manifest(other).keywords]
+    if not keywords:
+        raise ConfigError(f"{folder.name} and {other.name} have no keyword in common; compare others")
+    playlist = make_playlist(options.data, keywords, settings)
+    heard, heard_by_other = (
+        play(playlist, partial(int8_listener, str(m)), read_manifest(m), settings, jobs=options.jobs)
+        for m in (folder, other)
+    )
+    rows = compare(heard, heard_by_other, keywords, settings)
+    names = read_manifest(folder).name, read_manifest(other).name
+    print(json.dumps(rows) if options.json else paired_table(rows, *names))
     return 0
 
 
@@ -114,18 +143,17 @@ def float_listener(folder: Path) -> Listener:
 def _settings(options: argparse.Namespace) -> EvaluationSettings:
     """The scoring rules: the defaults or a file, with what the command line says on top."""
     settings = config.load(options.config, EvaluationSettings) if options.config else EvaluationSettings()
-    changes = {"split": options.split, "snr_db": None if options.snr is None else tuple(options.snr)}
+    changes = {
+        "split": options.split,
+        "fold": options.fold,
+        "snr_db": None if options.snr is None else tuple(options.snr),
+    }
     return dataclasses.replace(settings, **{k: v for k, v in changes.items() if v is not None})
 
 
 def _report(manifest: Manifest, settings: EvaluationSettings, summaries: dict[str, Plain]) -> Plain:
     return {
-        "model": {
-            "name": manifest.name,
-            "sha256": manifest.model.sha256,
-            "parameters": manifest.model.parameters,
-            "bytes": manifest.model.bytes,
-        },
+        "model": model_facts(manifest),
         "kws": kws.__version__,
         "commit": commit(),
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),

@@ -13,6 +13,7 @@ from kws.errors import AudioError, ConfigError
 from kws.events import Detection
 from kws.features import Samples
 from kws.model import Model, load_model
+from kws.operating import explain, parse_rates
 from kws.pipeline import Pipeline
 from kws.scores import Scores
 
@@ -25,8 +26,13 @@ _BAR_CELLS, _BAR_RANGE_DB = 20, 80
 def run(options: argparse.Namespace) -> int:
     """Listen until the source ends or Ctrl-C."""
     model = load_model(options.model)
+    wanted: str | None = options.false_accepts_per_day
+    rates = None if wanted is None else parse_rates(wanted, model.keywords)
+    for line in explain(model.manifest, rates):
+        _say(line)
+    pipeline = Pipeline(model, rates)
     with _source(options, model) as blocks:
-        _listen(Pipeline(model), blocks, _Printer(model.keywords, options.json))
+        _listen(pipeline, blocks, _Printer(model.keywords, options.json))
     return 0
 
 

@@ -5,6 +5,10 @@ from pathlib import Path
 
 from kws.errors import KwsError, ModelError
 from kws.manifest import Manifest, installed_models, read_manifest
+from kws.operating import settings_at
+
+RATES_PER_DAY = (1.0, 5.0, 12.0, 24.0)
+"""False accepts per day at which a curve is shown."""
 
 
 def run(_options: argparse.Namespace) -> int:
@@ -23,21 +27,16 @@ def run(_options: argparse.Namespace) -> int:
 
 
 def _describe(folder: Path, manifest: Manifest) -> str:
-    """A headline, then one line per keyword."""
+    """A headline, then of each keyword its threshold and its curve in words."""
     kilobytes, parameters = manifest.model.bytes / 1000, manifest.model.parameters
     lines = [f"{folder.name}  {kilobytes:.0f} kB, {parameters} parameters, {manifest.licence}  {folder}"]
-    width = max(map(len, manifest.keywords))
-    lines += [f"  {keyword:{width}}  {_figures(manifest, keyword)}" for keyword in manifest.keywords]
+    for keyword in manifest.keywords:
+        threshold = f"{keyword}: threshold {manifest.detector.thresholds[keyword]:.3f}"
+        if not manifest.operating_curve.get(keyword):
+            lines.append(f"  {threshold}, not measured yet")
+            continue
+        settings = [settings_at(manifest, {keyword: rate})[0] for rate in RATES_PER_DAY]
+        shown = dict.fromkeys(f"    {s}{' (extrapolated)' * s.is_extrapolated}" for s in settings)
+        condition = (manifest.evaluation or {}).get("curve_condition", "in noise")
+        lines += [f"  {threshold}; false accepts, and misses ({condition}), of other choices:", *shown]
     return "\n".join(lines)
-
-
-def _figures(manifest: Manifest, keyword: str) -> str:
-    threshold = manifest.detector.thresholds[keyword]
-    curve = manifest.operating_curve.get(keyword)
-    if not curve:
-        return f"threshold {threshold:.3f}, not measured yet"
-    point = min(curve, key=lambda point: abs(point.threshold - threshold))
-    return (
-        f"threshold {threshold:.3f}: misses {100 * point.false_reject_rate:.1f} % "
-        f"at {point.false_accepts_per_hour:.2g} false accepts per hour"
-    )

@@ -4,9 +4,21 @@ import dataclasses
 from pathlib import Path
 
 from kws import config
+from kws.corpus import LEAD_INS
 from kws.errors import ModelError
-from kws.evaluate.report import Plain, level_name
-from kws.evaluate.tables import DEFINITIONS, provenance, short_table
+from kws.evaluate.playlist import EvaluationSettings
+from kws.evaluate.rejects import Plain, level_name
+from kws.evaluate.report import headline_condition
+from kws.evaluate.tables import (
+    DEFINITIONS,
+    false_accepts_table,
+    models_table,
+    only_synthetic,
+    phrases_table,
+    provenance,
+    robustness_table,
+    short_table,
+)
 from kws.files import write_text
 from kws.manifest import MANIFEST_FILE, Manifest, OperatingPoint, read_manifest, write_manifest
 
@@ -19,7 +31,7 @@ MARKERS = ("<!-- results -->", "<!-- /results -->")
 _CARD = """\
 # {name}
 
-Hears {keywords}, alone or after "hey".
+Hears {keywords}{alone}.
 
 {parameters} parameters in {kilobytes:.0f} kB of 8-bit integers; one score per keyword every {hop_ms:.0f} ms
 from the last {memory_s:.2f} s of 16 kHz mono audio.
@@ -50,6 +62,7 @@ def render_card(manifest: Manifest, report: Plain | None = None) -> str:
     """The model card in Markdown; without a report it says that nothing was measured."""
     figures = results(report) if report else _NOT_MEASURED.format(name=manifest.name)
     names = [f'"{keyword}"' for keyword in manifest.keywords]
+    leading = any(keyword.partition(" ")[0] in LEAD_INS for keyword in manifest.keywords)
     sources = [
         f"- {s.name}: {s.clips} clips, {s.hours:.2f} h, {s.licence}" for s in manifest.training.sources
     ]
@@ -57,6 +70,7 @@ def render_card(manifest: Manifest, report: Plain | None = None) -> str:
     return _CARD.format(
         name=manifest.name,
         keywords=" and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names),
+        alone="" if leading else ', alone or after "hey"',
         parameters=manifest.model.parameters,
         kilobytes=manifest.model.bytes / 1000,
         hop_ms=1000 * manifest.score_hop_samples / features.sample_rate_hz,
@@ -71,26 +85,42 @@ def render_card(manifest: Manifest, report: Plain | None = None) -> str:
 
 
 def results(report: Plain) -> str:
-    """Definitions, short table and provenance: the part that card and README share."""
-    return f"{DEFINITIONS}\n{short_table(report)}\n\n{provenance(report)}"
+    """The figures of a card: misses, through which channels, what fires it, and where all that comes from."""
+    summary, level = report["networks"][SHIPPED], level_name(report["settings"]["calibrated_at"])
+    robustness = robustness_table(summary)
+    parts = [
+        DEFINITIONS + only_synthetic(report),
+        short_table(report),
+        provenance(report),
+        f"FRR through rooms and microphones, at {level} FA/h, 8-bit network:" if robustness else "",
+        robustness,
+        "False accepts on audio without a keyword, 8-bit network:",
+        false_accepts_table(summary),
+        f"Other words and near misses, each said once, at {level} FA/h, 8-bit network:",
+        phrases_table(summary),
+    ]
+    return "\n\n".join(part.rstrip() for part in parts if part)
 
 
 def update_model(folder: Path, report: Plain) -> None:
     """Write calibrated thresholds, curves and a summary into the model's manifest, and its card.
 
-    A README beside the folder of models gets the results too, where it has the markers.
+    A README beside the folder of models gets a table of all of them, where it has the markers.
     """
     manifest = calibrated(read_manifest(folder), report)
     write_manifest(manifest, folder / MANIFEST_FILE)
     write_text(folder / CARD_FILE, render_card(manifest, report))
-    readme = folder.resolve().parent.parent / "README.md"
+    models = folder.resolve().parent
+    readme = models.parent / "README.md"
     if readme.is_file() and MARKERS[0] in (text := readme.read_text(encoding="utf-8")):
-        write_text(readme, between_markers(text, results(report)))
+        manifests = [read_manifest(path.parent) for path in sorted(models.glob(f"*/{MANIFEST_FILE}"))]
+        write_text(readme, between_markers(text, f"{DEFINITIONS}\n{models_table(manifests)}"))
 
 
 def calibrated(manifest: Manifest, report: Plain) -> Manifest:
     """The manifest with what the report measured; nothing else is changed."""
-    summary, level = report["networks"][SHIPPED], level_name(report["settings"]["calibrated_at"])
+    settings = config.parse(report["settings"], EvaluationSettings)
+    summary, level = report["networks"][SHIPPED], level_name(settings.calibrated_at)
     figures = {keyword: summary["keywords"][keyword] for keyword in manifest.keywords}
     thresholds = {k: figures[k]["operating_points"][level]["threshold"] for k in manifest.keywords}
     return dataclasses.replace(
@@ -105,16 +135,35 @@ def calibrated(manifest: Manifest, report: Plain) -> Manifest:
             "commit": report["commit"],
             "split": report["split"],
             "ambient_hours": summary["ambient"]["hours"],
-            "calibrated_at_fa_per_hour": report["settings"]["calibrated_at"],
-            "false_reject_rate": {
-                network: {
-                    condition: {asked: round(at["rate"], 4) for asked, at in points.items()}
-                    for condition, points in measured["mean"].get("real", {}).items()
-                }
-                for network, measured in report["networks"].items()
-            },
+            "ambient_by_kind": summary["ambient"]["by_kind"],
+            "calibrated_at_fa_per_hour": settings.calibrated_at,
+            "curve_condition": headline_condition(settings),
+            "keywords": {k: _keyword_facts(figures[k]) for k in manifest.keywords if figures[k]["tested_on"]},
+            "mean": _rates(summary["mean"]["tested"]),
         },
     )
+
+
+def _keyword_facts(figures: Plain) -> Plain:
+    """What a manifest says of one keyword's false rejects."""
+    conditions = figures["false_rejects"][figures["tested_on"]]
+    first = next(iter(conditions.values()))
+    return {
+        "tested_on": figures["tested_on"],
+        "recordings": first["recordings"],
+        "speakers": first["speakers"],
+        "false_reject_rate": _rates({condition: r["at"] for condition, r in conditions.items()}),
+    }
+
+
+def _rates(conditions: Plain) -> Plain:
+    """Condition -> operating point -> rate and the ends of its interval."""
+    return {
+        condition: {
+            asked: [round(at[end], 5) for end in ("rate", "low", "high")] for asked, at in points.items()
+        }
+        for condition, points in conditions.items()
+    }
 
 
 def between_markers(text: str, content: str) -> str:

@@ -1,19 +1,19 @@
 """What an evaluation plays: which recordings of a corpus, and the soundtrack around each word."""
 
-import csv
-import re
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio import file_blocks
-from kws.corpus import Clip, keyword_of, read_corpus
+from kws.corpus import Clip, keyword_of, mentions, read_corpus
 from kws.errors import ConfigError, DataError
+from kws.evaluate.channels import ChannelSettings
 from kws.evaluate.span import speech_span, word_span
+from kws.folds import folded, parse_fold
 
 Audio = NDArray[np.float32]
 
@@ -32,8 +32,10 @@ class EvaluationSettings:
 
     split: str = "dev"
     """Part of the corpus that is played."""
-    snr_db: tuple[float, ...] = (10.0,)
-    """Signal to noise ratios of the noisy conditions; "clean" is always played."""
+    fold: str = ""
+    """With other speakers in that part: "2/5" as in `validation.fold` of the recipe that made the model."""
+    snr_db: tuple[float, ...] = (10.0, 0.0)
+    """Signal to noise ratios of the noisy conditions; "clean" is always played. The first ranks models."""
     noise_sources: tuple[str, ...] = ("gsc_noise",)
     """Sources mixed in whatever their split, beside its noise and music: hold them out of training."""
     mixes: int = 3
@@ -52,6 +54,8 @@ class EvaluationSettings:
     """The one whose thresholds `--update` writes into the model."""
     seed: int = 1
     """Of the noise drawn for each recording."""
+    channels: ChannelSettings = field(default_factory=ChannelSettings)
+    """What `--robustness` adds."""
 
     def __post_init__(self) -> None:
         """Refuse settings under which a hit could never be seen."""
@@ -61,6 +65,8 @@ class EvaluationSettings:
             raise ConfigError("calibrated_at must be one of false_accepts_per_hour; add it there")
         if self.mixes < 1:
             raise ConfigError("mixes must be at least 1; raise it")
+        if self.fold:
+            parse_fold(self.fold)
 
 
 @dataclass(frozen=True)
@@ -75,25 +81,30 @@ class Playlist:
     """Streams of audio without a keyword, each one recording or several short ones of a source."""
     noise: list[Clip]
     """What positives are mixed with."""
+    keywords: tuple[str, ...]
+    """What is judged."""
 
 
 def make_playlist(
     folder: Path, keywords: Iterable[str], settings: EvaluationSettings, clips: Iterable[Clip] | None = None
 ) -> Playlist:
-    """Choose from the corpus in `folder`, or from `clips` of it; DataError when nothing can be measured."""
+    """Choose from the corpus in `folder`, or from its `clips` if they have been read and folded already.
+
+    DataError when nothing can be measured.
+    """
     keywords = tuple(keywords)
-    texts = _texts(folder)
     positives, phrases, ambient, noise = [], [], [], []
-    for clip in read_corpus(folder) if clips is None else clips:
+    if clips is None:
+        clips = folded(read_corpus(folder), keywords, settings.split, settings.fold)
+    for clip in clips:
         in_split = clip.split == settings.split
         if clip.source in settings.noise_sources or (in_split and clip.kind in ("noise", "music")):
             noise.append(clip)
         if not in_split or clip.kind == "rir":
             continue
-        said = f"{clip.label} {texts.get(clip.path, '')}"
         if keyword_of(clip.label, keywords):
             positives.append(clip)
-        elif _mentions(said, keywords):
+        elif mentions(clip, keywords):
             continue  # a keyword inside a sentence: neither a fair positive nor a negative
         elif clip.kind in AMBIENT_KINDS:
             ambient.append(clip)
@@ -109,7 +120,7 @@ def make_playlist(
         )
     if settings.snr_db and not noise:
         raise DataError(f"{folder} has no {settings.split} noise to mix with; add some or measure clean only")
-    return Playlist(positives, phrases, _streams(ambient), noise)
+    return Playlist(positives, phrases, _streams(ambient), noise, keywords)
 
 
 class Mixer:
@@ -143,6 +154,11 @@ class Mixer:
             track += noise * np.float32(_rms(samples[slice(*word)]) / _rms(noise) * 10 ** (-snr_db / 20))
         track /= max(1.0, float(np.abs(track).max()))
         return track
+
+    def place(self, word: tuple[int, int]) -> tuple[int, int]:
+        """Where in the soundtrack a word of the recording lies."""
+        before = round(self.settings.lead_in_seconds * self.rate_hz)
+        return word[0] + before, word[1] + before
 
     def _excerpt(self, count: int, rng: np.random.Generator) -> Audio:
         """`count` samples of a random place in a random recording; noise and music equally often."""
@@ -183,20 +199,6 @@ def _streams(clips: list[Clip]) -> list[list[Clip]]:
         else:
             streams.append([clip])
     return sorted(streams, key=lambda stream: -sum(c.seconds for c in stream))
-
-
-def _texts(folder: Path) -> dict[Path, str]:
-    """What is said in full, where a source has a `texts.csv` beside its clips."""
-    texts: dict[Path, str] = {}
-    for path in sorted(folder.glob("*/texts.csv")):
-        with path.open(newline="", encoding="utf-8") as file:
-            texts |= {folder / row["path"]: row["text"] for row in csv.DictReader(file)}
-    return texts
-
-
-def _mentions(text: str, keywords: Iterable[str]) -> bool:
-    words = " ".join(re.findall(r"[\w']+", text.lower()))
-    return any(f" {keyword} " in f" {words} " for keyword in keywords)
 
 
 def _rms(samples: Audio) -> float:

@@ -1,13 +1,14 @@
 """Plays recordings through the real streaming pipeline and notes what it heard.
 
-A positive is played alone, with faint noise or real noise around it; ambient audio is played as it is. Only
-the peaks of the score are kept, so that any threshold can be judged afterwards.
+A positive is played alone, with faint noise or real noise around it, and through other channels if wanted;
+ambient audio is played as it is. Only the peaks of the score are kept, so that any threshold can be judged
+afterwards.
 """
 
 import sys
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,6 +19,7 @@ import numpy as np
 from kws.audio import read_audio
 from kws.corpus import Clip, keyword_of
 from kws.errors import AudioError
+from kws.evaluate.channels import Channel
 from kws.evaluate.playlist import Audio, EvaluationSettings, Mixer, Playlist, find_word
 from kws.manifest import Manifest
 from kws.model import load_model
@@ -45,6 +47,8 @@ class Trial:
     """Time of the first of them, relative to the end of the word."""
     row_seconds: float
     """Time between two of them."""
+    channel: str = ""
+    """Through which of `kws.evaluate.channels` it came; empty for the recording as it is."""
 
     @property
     def speaker(self) -> str:
@@ -109,27 +113,38 @@ class Record:
 class Player:
     """Plays clips to one listener and notes its peaks."""
 
-    def __init__(self, listen: Listener, manifest: Manifest, mixer: Mixer) -> None:
+    def __init__(
+        self,
+        listen: Listener,
+        manifest: Manifest,
+        keywords: Sequence[str],
+        mixer: Mixer,
+        channels: Sequence[Channel] = (),
+    ) -> None:
         self._listen, self._manifest, self._mixer = listen, manifest, mixer
+        self._keywords, self._channels = keywords, channels
         self._settings = mixer.settings
         self._rate_hz = manifest.features.sample_rate_hz
         self._hop_s = manifest.score_hop_samples / self._rate_hz
 
     def positive(self, clip: Clip) -> Record:
-        """Play a clip that holds a keyword, in every condition."""
+        """Play a clip that holds a keyword, in every condition and through every channel."""
         samples = read_audio(clip.path, self._rate_hz)
         word = find_word(clip, samples, self._rate_hz)
-        conditions: list[tuple[str, float | None, int]] = [(CLEAN, None, 0)]
-        for snr_db in self._settings.snr_db:
-            conditions += [(f"{snr_db:g} dB", snr_db, mix) for mix in range(self._settings.mixes)]
         # The name seeds the noise, so that each clip keeps its noise when others come or go.
         seed = zlib.crc32(f"{clip.source}/{clip.path.name}".encode())
-        return Record(
-            trials=[
-                self._trial(clip, name, self._mixer.track(samples, word, snr_db, seed + mix), word)
-                for name, snr_db, mix in conditions
-            ]
-        )
+        record = Record()
+        for snr_db in (None, *self._settings.snr_db):
+            for mix in range(1 if snr_db is None else self._settings.mixes):
+                track = self._mixer.track(samples, word, snr_db, seed + mix)
+                record.trials.append(self._trial(clip, condition_name(snr_db), track, word))
+        for channel in self._channels:
+            voice = channel.voice(samples, seed)
+            for snr_db in (None, *self._settings.channels.snr_db):
+                track = self._mixer.track(voice, word, snr_db, seed)
+                heard = channel.heard(track, self._mixer.place(word))
+                record.trials.append(self._trial(clip, condition_name(snr_db), heard, word, channel.name))
+        return record
 
     def phrase(self, clip: Clip) -> Record:
         """Play a word or phrase that is no keyword."""
@@ -159,8 +174,10 @@ class Player:
                 record.peaks.append(AmbientPeak(clips[place], keyword, time_s - starts_s[place], score))
         return record
 
-    def _trial(self, clip: Clip, condition: str, track: Audio, word: tuple[int, int]) -> Trial:
-        keyword = keyword_of(clip.label, self._manifest.keywords)
+    def _trial(
+        self, clip: Clip, condition: str, track: Audio, word: tuple[int, int], channel: str = ""
+    ) -> Trial:
+        keyword = keyword_of(clip.label, self._keywords)
         assert keyword is not None  # noqa: S101 (the playlist holds only clips that say one)
         scores = self._listen(track)
         start_s, end_s = (self._settings.lead_in_seconds + sample / self._rate_hz for sample in word)
@@ -176,6 +193,7 @@ class Player:
             window=scores[rows, self._manifest.keywords.index(keyword)],
             window_start_s=float(times_s[rows[0]] - end_s),
             row_seconds=self._hop_s,
+            channel=channel,
         )
 
     def _peaks(self, scores: Scores) -> dict[str, list[tuple[float, float]]]:
@@ -186,6 +204,11 @@ class Player:
             keyword: [(self._manifest.score_time_s(row), score) for row, score in column]
             for keyword, column in zip(self._manifest.keywords, columns, strict=True)
         }
+
+
+def condition_name(snr_db: float | None) -> str:
+    """What tables call a noise level; None is no noise."""
+    return CLEAN if snr_db is None else f"{snr_db:g} dB"
 
 
 def int8_listener(model: str) -> Listener:
@@ -203,7 +226,9 @@ def play(
     open_listener: Callable[[], Listener],
     manifest: Manifest,
     settings: EvaluationSettings,
+    *,
     jobs: int = 1,
+    channels: Sequence[Channel] = (),
 ) -> Record:
     """Play everything and note what one model heard.
 
@@ -213,13 +238,14 @@ def play(
         manifest: Of the model that listens.
         settings: The scoring rules.
         jobs: Worker processes; 1 works in this process.
+        channels: The keywords are also played through these.
     """
     tasks: list[Task] = [
         *(("ambient", stream) for stream in playlist.ambient),
         *(("positive", [clip]) for clip in playlist.positives),
         *(("phrase", [clip]) for clip in playlist.phrases),
     ]
-    make_player = partial(_make_player, open_listener, manifest, playlist.noise, settings)
+    make_player = partial(_make_player, open_listener, manifest, playlist, settings, channels)
     total = Record()
     for done, record in enumerate(_map(tasks, make_player, jobs), start=1):
         total.add(record)
@@ -235,10 +261,12 @@ _player: Player | None = None
 def _make_player(
     open_listener: Callable[[], Listener],
     manifest: Manifest,
-    noise: list[Clip],
+    playlist: Playlist,
     settings: EvaluationSettings,
+    channels: Sequence[Channel],
 ) -> Player:
-    return Player(open_listener(), manifest, Mixer(noise, manifest.features.sample_rate_hz, settings))
+    mixer = Mixer(playlist.noise, manifest.features.sample_rate_hz, settings)
+    return Player(open_listener(), manifest, playlist.keywords, mixer, channels)
 
 
 def _map(tasks: list[Task], make_player: Callable[[], Player], jobs: int) -> Iterator[Record]:

@@ -21,6 +21,7 @@ from kws.corpus import (
     read_corpus,
 )
 from kws.evaluate.playlist import EvaluationSettings
+from kws.folds import folded
 from kws.train.library import Library
 from kws.train.recipe import Recipe
 
@@ -48,10 +49,11 @@ class Material:
 
 def read_material(corpus: Path, recipe: Recipe) -> Material:
     """Read the manifests of a recipe's corpora; `corpus` is the one that validation plays too."""
-    own = read_corpus(corpus)
+    judged = recipe.validation
+    own = folded(read_corpus(corpus), recipe.keywords, judged.split, judged.fold)
     clips = own + [clip for folder in recipe.data.speech for clip in read_corpus(Path(folder))]
     seen = [clip for clip in clips if clip.source not in recipe.data.exclude]
-    held_out, mixed_in = recipe.validation.split, EvaluationSettings().noise_sources
+    held_out, mixed_in = judged.split, EvaluationSettings().noise_sources
     return Material(
         [clip for clip in seen if clip.split == "train"],
         [clip for clip in own if clip.split == held_out or clip.source in mixed_in],

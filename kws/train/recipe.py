@@ -5,6 +5,7 @@ from typing import Literal
 
 from kws.errors import ConfigError
 from kws.features import FeatureSettings
+from kws.folds import parse_fold
 from kws.train.reference import MAX_WEIGHT
 
 Range = tuple[float, float]
@@ -203,6 +204,13 @@ class Validation:
     """Operating points: the mean false reject rate over all of them chooses the checkpoint.
 
     One point would hang on one or two false accepts in a few hours of audio."""
+    fold: str = ""
+    """Cross-validation: "2/5" holds out the second of five groups of the people who say a keyword."""
+
+    def __post_init__(self) -> None:
+        """Refuse a fold that is none."""
+        if self.fold:
+            parse_fold(self.fold)
 
 
 @dataclass(frozen=True)

@@ -56,11 +56,11 @@ class Validator:
     ) -> None:
         self.recipe, self.device = recipe, device
         wanted = recipe.validation
-        self.settings = EvaluationSettings(split=wanted.split, snr_db=(wanted.snr_db,), mixes=1)
+        self.settings = EvaluationSettings(
+            split=wanted.split, fold=wanted.fold, snr_db=(wanted.snr_db,), mixes=1
+        )
         playlist = make_playlist(folder, recipe.keywords, self.settings, clips)
-        self._positives = [clip for clip in playlist.positives if clip.kind == "keyword"]
-        if not self._positives:  # a word without real recordings is chosen on synthetic ones
-            self._positives = playlist.positives
+        self._positives = judged(playlist.positives, recipe.keywords)
         key = _key(
             recipe, self.settings, [*self._positives, *playlist.noise, *chain.from_iterable(playlist.ambient)]
         )
@@ -98,7 +98,11 @@ class Validator:
     def _rate(self, hits: NDArray[np.float32], heard: list[list[float]]) -> Result:
         rates = {}
         for k, keyword in enumerate(self.recipe.keywords):
-            rows = [i for i, c in enumerate(self._positives) if keyword_of(c.label, [keyword])]
+            rows = [
+                i
+                for i, c in enumerate(self._positives)
+                if keyword_of(c.label, self.recipe.keywords) == keyword
+            ]
             clips = [self._positives[i] for i in rows]
             weights = balanced_weights(
                 [f"{c.source}/{c.speaker}" for c in clips], [c.recording or str(c.path) for c in clips]
@@ -149,6 +153,14 @@ class Validator:
             np.savez(file, allow_pickle=False, **content)
 
 
+def judged(positives: Iterable[Clip], keywords: Iterable[str]) -> list[Clip]:
+    """The real recordings of each keyword; a word that has none is judged by synthetic ones."""
+    keywords, positives = tuple(keywords), tuple(positives)
+    said = [(clip, keyword_of(clip.label, keywords)) for clip in positives]
+    real = {keyword for clip, keyword in said if clip.kind == "keyword"}
+    return [clip for clip, keyword in said if clip.kind == "keyword" or keyword not in real]
+
+
 def _stream_codes(task: tuple[FeatureSettings, list[Path]]) -> Codes:
     features, paths = task
     log_mel = LogMel(features)
@@ -167,7 +179,8 @@ def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:
 def _key(recipe: Recipe, settings: EvaluationSettings, clips: Iterable[Clip]) -> str:
     content = [
         dump(recipe.features),
-        dump(settings),
+        # Channels are not played while training, and a fold only chooses among the clips.
+        {k: v for k, v in dump(settings).items() if k not in ("channels", "fold")},
         [f"{c.source}/{c.path.name} {c.seconds}" for c in clips],
     ]
     return hashlib.sha256(f"validation 1 {json.dumps(content)}".encode()).hexdigest()[:16]

@@ -12,7 +12,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.corpus import keyword_of
+from kws.corpus import bare_keyword_of, keyword_of, mentions
 from kws.errors import DataError
 from kws.train.library import Library
 from kws.train.recipe import Recipe
@@ -77,6 +77,10 @@ class WindowSampler:
             recording = clip.recording or str(index)
             k = self.recipe.keywords.index(keyword)
             self._positives[k][real][f"{clip.source}/{clip.speaker}"][recording].append(index)
+            return
+        # No negatives either: words beside the keyword, or the keyword without its "hey". Real voices that
+        # say "jarvis" against synthetic "hey jarvis" would teach what a synthesizer sounds like.
+        if mentions(clip, self.recipe.keywords) or bare_keyword_of(clip.label, self.recipe.keywords):
             return
         if clip.kind in ("noise", "music"):
             self._pools["ambient"][clip.source].append(index)
