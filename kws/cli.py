@@ -201,6 +201,13 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
     negatives.add_argument("destination", type=Path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=8.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
+    words = actions.add_parser("words", help="speak words with synthesizers, to train on")
+    words.add_argument("destination", type=Path, metavar="DEST")
+    words.add_argument("words", nargs="+", metavar="WORD")
+    words.add_argument(
+        "--takes", type=_positive, default=100, metavar="N", help="of each word; default: %(default)s"
+    )
+    words.add_argument("--kokoro", type=Path, metavar="DIR", help="folder of Kokoro's model: better voices")
 
 
 def _positive(text: str) -> int:
