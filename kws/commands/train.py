@@ -45,7 +45,7 @@ def _check(corpus: Path, recipe: Recipe) -> None:
     clips = [clip for clip in everything if clip.source not in recipe.data.exclude]
     found = problems(clips)
     for split in ("train", recipe.validation.split):
-        for keyword in recipe.keywords:
+        for keyword in recipe.words:
             if not any(c.split == split and keyword_of(c.label, [keyword]) for c in clips):
                 found.append(f"no {split} clip says {keyword!r}")
     if found:

@@ -39,7 +39,8 @@ from kws.train import history
 from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
 from kws.train.learner import Learner, Plan
-from kws.train.loss import KeywordLoss
+from kws.train.clipvalidation import ClipValidator
+from kws.train.loss import ClipLoss, KeywordLoss
 from kws.train.net import KeywordNet
 from kws.train.pool import load_pools
 from kws.train.provenance import CONFIG_FILE, QUANT_FILE, TRAINING_FILE, training_record
@@ -60,11 +61,16 @@ class Trainer:
         self.recipe, self.run, self.device = recipe, run, device
         known = training_clips(corpus, recipe)
         self._record_origin(known)
-        self.validator = Validator(corpus, recipe, cache, device, jobs)
+        judge = ClipValidator if recipe.classifies else Validator
+        self.validator = judge(corpus, recipe, cache, device, jobs)
         self.batches = Batches(
             *load_pools(known, recipe, cache, device, jobs), recipe.training, recipe.seed, device
         )
-        self.loss = KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
+        self.loss = (
+            ClipLoss(recipe.training)
+            if recipe.classifies
+            else KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
+        )
         self.frame_augment = FrameAugment(recipe.augmentation)
 
     def train(self) -> Result:

@@ -24,6 +24,7 @@ from kws.corpus import Clip
 from kws.features import FRAME_STEP_BEL
 from kws.files import replacing
 from kws.train.augment import Augment, Dice
+from kws.train.clips import ClipSampler
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
 from kws.train.recipe import Recipe
@@ -79,7 +80,7 @@ class Renderer:
 
     def __init__(self, library: Library, recipe: Recipe, device: torch.device) -> None:
         self.recipe, self.device = recipe, device
-        self.sampler = WindowSampler(library, recipe)
+        self.sampler = ClipSampler(library, recipe) if recipe.classifies else WindowSampler(library, recipe)
         rate_hz, settings = recipe.features.sample_rate_hz, recipe.augmentation
         measured = [
             library.samples(i).astype(np.float32) for i, c in enumerate(library.clips) if c.kind == "rir"
@@ -98,9 +99,9 @@ class Renderer:
             np.random.SeedSequence((self.recipe.seed, positive, number)).generate_state(1, np.uint64)[0]
         )
         rng = np.random.default_rng(seed)
-        keywords = len(self.recipe.keywords)
+        words = len(self.recipe.words)
         windows = [
-            self.sampler.positive(i % keywords, rng) if positive else self.sampler.negative(rng)
+            self.sampler.positive(i % words, rng) if positive else self.sampler.negative(rng)
             for i in range(BATCH_WINDOWS)
         ]
         middle = self.recipe.window_samples // 2

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from kws.errors import ConfigError
 from kws.features import FeatureSettings
+from kws.manifest import UNKNOWN, words_of
 
 Range = tuple[float, float]
 
@@ -140,6 +141,8 @@ class Training:
     """... to this long after it."""
     smoothing_steps: int = 8
     """Logits averaged into a score, while training and listening."""
+    label_smoothing: float = 0.1
+    """Of a classifier: this share of the truth is spread evenly over all answers (arXiv 1512.00567)."""
 
     def __post_init__(self) -> None:
         """Refuse a run that would take no step or see no window."""
@@ -192,7 +195,8 @@ class Recipe:
     name: str
     """Name of the model folder."""
     keywords: tuple[str, ...]
-    """Phrases as people write them; lead-in words ("hey") are understood by themselves."""
+    """Phrases as people write them; lead-in words ("hey") are understood by themselves. With `_unknown_` among
+    them the model is a classifier: one decision for each short clip, other speech and silence among the answers."""
     seed: int = 0
     """Of everything random."""
     licence: str = "Apache-2.0"
@@ -206,12 +210,24 @@ class Recipe:
     validation: Validation = field(default_factory=Validation)
 
     def __post_init__(self) -> None:
-        """Refuse a receptive field that a training window cannot fill."""
+        """Refuse an order of outputs or a receptive field that training cannot work with."""
+        if UNKNOWN in self.keywords[:-1]:
+            raise ConfigError(f"keywords must name {UNKNOWN} last; move it")
         field_frames = self.network.receptive_field_frames
         if field_frames > self.data.window_frames:
             raise ConfigError(
                 f"data.window_frames is shorter than the receptive field of {field_frames}; enlarge it"
             )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The keywords that people say: all but UNKNOWN."""
+        return words_of(self.keywords)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the model decides once for each clip (`kws classify`)."""
+        return UNKNOWN in self.keywords
 
     @property
     def window_samples(self) -> int:
