@@ -1,9 +1,12 @@
-"""Files that appear complete or not at all."""
+"""Files that appear complete or not at all, and lists of files."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from kws.errors import ConfigError
 
 
 @contextmanager
@@ -25,3 +28,14 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file, or nothing."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def read_list(path: str | None) -> list[str]:
+    """File names from a text file, one a line; `-` is standard input, None an empty list."""
+    if path is None:
+        return []
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the list {path} ({error}); write one file name a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

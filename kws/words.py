@@ -26,7 +26,13 @@ RATE_HZ = 16_000
 KOKORO_MODEL, KOKORO_VOICES = "kokoro-v1.0.int8.onnx", "voices-v1.0.bin"
 KOKORO_SPEED = (0.75, 1.35)
 ESPEAK_VOICES = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-us-nyc", "en-029")
-ESPEAK_VARIANTS = ("", *(f"+m{i}" for i in range(1, 9)), *(f"+f{i}" for i in range(1, 6)), "+klatt2", "+klatt4")
+ESPEAK_VARIANTS = (
+    "",
+    *(f"+m{i}" for i in range(1, 9)),
+    *(f"+f{i}" for i in range(1, 6)),
+    "+klatt2",
+    "+klatt4",
+)
 ESPEAK_WPM = (100, 230)
 ESPEAK_PITCH = (5, 99)
 SENTENCES = ("{}.", "{}!", "{}?")

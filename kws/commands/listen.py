@@ -26,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
     """Listen until the source ends or Ctrl-C."""
     model = load_model(options.model)
     with _source(options, model) as blocks:
-        _listen(Pipeline(model), blocks, _Printer(model.keywords, options.json))
+        _listen(Pipeline(model), blocks, _Printer(model.manifest.words, options.json))
     return 0
 
 
@@ -64,7 +64,7 @@ def _source(options: argparse.Namespace, model: Model) -> Iterator[Iterator[Samp
             yield _file(example, rate_hz, realtime=True)
             return
         with microphone:
-            _say(f"Listening on {microphone.name} for: {', '.join(model.keywords)}. Ctrl-C ends.")
+            _say(f"Listening on {microphone.name} for: {', '.join(model.manifest.words)}. Ctrl-C ends.")
             yield microphone.blocks()
 
 
@@ -103,7 +103,8 @@ class _Printer:
         level = level_dbfs(block)
         cells = round(max(0.0, 1 + level / _BAR_RANGE_DB) * _BAR_CELLS)
         bar = "█" * cells + "·" * (_BAR_CELLS - cells)
-        words = "  ".join(f"{k} {s:.2f}" for k, s in zip(self._keywords, scores.max(axis=0), strict=True))
+        highest = scores[:, : len(self._keywords)].max(axis=0)  # without a classifier's UNKNOWN
+        words = "  ".join(f"{k} {s:.2f}" for k, s in zip(self._keywords, highest, strict=True))
         line = f"{max(level, -99.0):4.0f} dB {bar}  {words}"
         width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be redrawn
         sys.stderr.write(f"\r\x1b[K{line[:width]}")

@@ -65,7 +65,9 @@ def make_questions(folder: Path, words: Sequence[str], settings: EvaluationSetti
     real = [question for question in spoken if not question.is_synthetic]
     missing = set(words) - {question.label for question in spoken}
     if missing or not real:
-        raise DataError(f"no {settings.split} clip says {', '.join(sorted(missing or words))}; add recordings")
+        raise DataError(
+            f"no {settings.split} clip says {', '.join(sorted(missing or words))}; add recordings"
+        )
     sources = {question.clip.source for question in real}
     others = [
         clip

@@ -24,18 +24,15 @@ PURE_SILENCE = 0.1
 """Share of the windows without speech that hold only the hiss of the microphone."""
 
 
-class ClipSampler:
+class ClipSampler(WindowSampler):
     """Draws windows of clips from the training clips of a library."""
 
     def __init__(self, library: Library, recipe: Recipe) -> None:
-        self.library, self.recipe = library, recipe
-        self._windows = WindowSampler(library, recipe)
+        super().__init__(library, recipe)
         self._unknown = recipe.keywords.index(UNKNOWN)
-        self._samples = recipe.window_samples
-        self._rate_hz = recipe.features.sample_rate_hz
         self._clip_samples = round(CLIP_SECONDS * self._rate_hz)
         by_label: dict[str, list[int]] = defaultdict(list)
-        for clips in self._windows.pools["words"].values():
+        for clips in self._pools["words"].values():
             for index in clips:
                 by_label[library.clips[index].label].append(index)
         self._other_words = list(by_label.values())
@@ -45,14 +42,11 @@ class ClipSampler:
 
     def positive(self, keyword: int, rng: np.random.Generator) -> Window:
         """A window with one of the words; `keyword` is its index."""
-        speakers = self._windows.real_speakers(keyword)
-        share = self.recipe.data.real_share * min(1.0, speakers / ENOUGH_SPEAKERS)
-        index = self._windows.positive_clip(keyword, rng, share)
-        return self._window(self._clip(index, rng), keyword, rng)
+        return self._window(self._recording(self._positive_clip(keyword, rng), rng), keyword, rng)
 
     def negative(self, rng: np.random.Generator) -> Window:
         """A window with other speech, or with none, of a kind drawn by `negative_shares`."""
-        kind = self._windows.negative_kind(rng)
+        kind = self._negative_kind(rng)
         if kind == "ambient":
             window = self._window(np.zeros(0, np.float32), NEGATIVE, rng)
             if rng.random() < PURE_SILENCE:
@@ -61,22 +55,27 @@ class ClipSampler:
         if kind == "words":
             label = int(rng.choice(len(self._other_words), p=self._other_weights))
             clips = self._other_words[label]
-            clip = self._clip(clips[int(rng.integers(len(clips)))], rng)
+            clip = self._recording(clips[int(rng.integers(len(clips)))], rng)
         elif kind == "partial":
             keyword = int(rng.integers(len(self.recipe.words)))
-            word = self._windows.word(self._windows.positive_clip(keyword, rng, self.recipe.data.real_share))
+            word = self._word(self._positive_clip(keyword, rng))
             part = int(len(word) * rng.uniform(0.25, 0.45))
             clip = self._padded(word[:part] if rng.random() < 0.5 else word[-part:], rng)
         elif kind == "near":
-            clip = self._padded(self._windows.word(self._windows.clip("near", rng)), rng)
+            clip = self._padded(self._word(self._clip("near", rng)), rng)
         else:
-            clip = self._windows.stretch(kind, rng, self._clip_samples)
+            clip = self._stretch(kind, rng, self._clip_samples)
         return self._window(clip, self._unknown, rng)
 
-    def _clip(self, index: int, rng: np.random.Generator) -> Audio:
+    def _real_share(self, keyword: int) -> float:
+        """Less than the recipe's share for a word that few people recorded: each would come too often."""
+        speakers = len(self._positives[keyword].get(True, ()))
+        return self.recipe.data.real_share * min(1.0, speakers / ENOUGH_SPEAKERS)
+
+    def _recording(self, index: int, rng: np.random.Generator) -> Audio:
         """A recording of a word as it is, or some of what surrounds the word cut away; synthetic ones padded."""
         if self.library.clips[index].kind == "synthetic":
-            return self._padded(self._windows.word(index), rng)
+            return self._padded(self._word(index), rng)
         samples = self.library.samples(index)[: self._samples].astype(np.float32) / np.float32(32768)
         if rng.random() < TRIM_PROBABILITY:
             start, end = self.library.span(index)
@@ -101,4 +100,4 @@ class ClipSampler:
         start = int(rng.integers(margin, self._samples - margin - len(clip) + 1))
         speech[start : start + len(clip)] = clip
         end = start + len(clip) if len(clip) else 0
-        return Window(speech, self._windows.background(rng), label, start if end else 0, end)
+        return Window(speech, self._background(rng), label, start if end else 0, end)

@@ -54,7 +54,7 @@ class WindowSampler:
         self._positives: dict[int, dict[bool, dict[str, dict[str, list[int]]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
         )
-        self.pools: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
+        self._pools: dict[str, dict[str, list[int]]] = defaultdict(lambda: defaultdict(list))
         for index in range(len(library)):
             if len(library.samples(index)):
                 self._sort(index)
@@ -62,11 +62,11 @@ class WindowSampler:
             if not self._positives.get(k):
                 raise DataError(f"no training clip says {keyword!r}; add recordings or change keywords")
         for pool in ("speech", "ambient"):
-            if not self.pools.get(pool):
+            if not self._pools.get(pool):
                 raise DataError(f"the corpus has no {pool} clips to train against; add some")
         self._weights = {
             kind: _shares([sum(library.clips[i].seconds for i in rows) for rows in sources.values()])
-            for kind, sources in self.pools.items()
+            for kind, sources in self._pools.items()
         }
 
     def _sort(self, index: int) -> None:
@@ -79,80 +79,78 @@ class WindowSampler:
             self._positives[k][real][f"{clip.source}/{clip.speaker}"][recording].append(index)
             return
         if clip.kind in ("noise", "music"):
-            self.pools["ambient"][clip.source].append(index)
+            self._pools["ambient"][clip.source].append(index)
         elif clip.kind == "synthetic" and clip.label:
-            self.pools["near"][clip.source].append(index)
+            self._pools["near"][clip.source].append(index)
         elif clip.kind == "keyword" or clip.seconds <= 1.0:
-            self.pools["words"][clip.source].append(index)
+            self._pools["words"][clip.source].append(index)
         elif clip.kind in ("speech", "synthetic"):
-            self.pools["speech"][clip.source].append(index)
+            self._pools["speech"][clip.source].append(index)
 
     def positive(self, keyword: int, rng: np.random.Generator) -> Window:
         """A window in which `keyword` (index) ends with room after it for the score to rise."""
         speech = np.zeros(self._samples, np.float32)
         end = self._samples - int(rng.uniform(0.4, 0.9) * self._rate_hz)
-        word = self.word(self.positive_clip(keyword, rng, self.recipe.data.real_share))[-end:]
+        word = self._word(self._positive_clip(keyword, rng))[-end:]
         start = end - len(word)
         speech[start:end] = word
         if rng.random() < self.recipe.data.context_share:
             gap = int(rng.uniform(0.02, 0.3) * self._rate_hz)
             level = _rms(word) * 10 ** (rng.uniform(-6, 3) / 20)
             if rng.random() < 0.7:  # a command follows
-                _paste(speech, self.stretch("speech", rng, self._samples), end + gap, level)
+                _paste(speech, self._stretch("speech", rng, self._samples), end + gap, level)
             else:  # somebody was talking before
-                before = self.stretch("speech", rng, max(0, start - gap))
+                before = self._stretch("speech", rng, max(0, start - gap))
                 _paste(speech, before, 0, level)
-        return Window(speech, self.background(rng), keyword, start, end)
+        return Window(speech, self._background(rng), keyword, start, end)
 
     def negative(self, rng: np.random.Generator) -> Window:
         """A window without a keyword, of a kind drawn by `negative_shares`."""
-        kind = self.negative_kind(rng)
+        kind = self._negative_kind(rng)
         speech = np.zeros(self._samples, np.float32)
         if kind == "partial":
             keyword = int(rng.integers(len(self.recipe.words)))
-            word = self.word(self.positive_clip(keyword, rng, self.recipe.data.real_share))
+            word = self._word(self._positive_clip(keyword, rng))
             part = word[: int(len(word) * rng.uniform(0.3, 0.6))]
             _paste(speech, part, int(rng.uniform(0, 0.6) * self._samples), _rms(part))
         elif kind != "ambient":
-            speech = self.stretch(kind, rng, self._samples)
-        return Window(speech, self.background(rng), NEGATIVE, 0, 0)
+            speech = self._stretch(kind, rng, self._samples)
+        return Window(speech, self._background(rng), NEGATIVE, 0, 0)
 
-    def negative_kind(self, rng: np.random.Generator) -> str:
+    def _negative_kind(self, rng: np.random.Generator) -> str:
         """One of the kinds in `negative_shares` that the corpus has."""
         shares = {
             kind: share
             for kind, share in self.recipe.data.negative_shares.items()
-            if kind == "partial" or self.pools.get(kind)
+            if kind == "partial" or self._pools.get(kind)
         }
         weights = np.array(list(shares.values()))
         return str(rng.choice(list(shares), p=weights / weights.sum()))
 
-    def real_speakers(self, keyword: int) -> int:
-        """How many people say `keyword` (index)."""
-        return len(self._positives[keyword].get(True, ()))
+    def _real_share(self, keyword: int) -> float:
+        """Chance that a recording of `keyword` (index) is a real one."""
+        return self.recipe.data.real_share
 
-    def positive_clip(self, keyword: int, rng: np.random.Generator, real_share: float) -> int:
-        """Index of a recording of `keyword` (index), a real one with a chance of `real_share`."""
+    def _positive_clip(self, keyword: int, rng: np.random.Generator) -> int:
         kinds = self._positives[keyword]
-        real = rng.random() < real_share
+        real = rng.random() < self._real_share(keyword)
         speakers = kinds[real if kinds.get(real) else not real]
         # Speakers evenly, so that a contributor of twenty recordings does not outweigh twenty contributors.
         recordings = _pick(list(speakers.values()), rng)
         return _pick(_pick(list(recordings.values()), rng), rng)
 
-    def word(self, index: int) -> Audio:
-        """The sound of a clip without the silence around it."""
+    def _word(self, index: int) -> Audio:
         margin = FADE_SAMPLES
         start, end = self.library.span(index)
         samples = self.library.samples(index)
         return _fade(_float(samples[max(0, start - margin) : end + margin]))
 
-    def stretch(self, kind: str, rng: np.random.Generator, count: int) -> Audio:
+    def _stretch(self, kind: str, rng: np.random.Generator, count: int) -> Audio:
         """`count` samples of one kind of clip, cut from a random place and joined until full."""
         out = np.zeros(count, np.float32)
         position = 0
         while position < count:
-            index = self.clip(kind, rng)
+            index = self._clip(kind, rng)
             piece = _float(self.library.word(index))
             longest = count - position
             if len(piece) > 1.5 * self._rate_hz and kind in ("speech", "ambient"):
@@ -164,20 +162,18 @@ class WindowSampler:
             position += max(len(piece), 160) + int(gap_seconds * self._rate_hz)
         return out
 
-    def clip(self, kind: str, rng: np.random.Generator) -> int:
-        """Index of a clip of one kind."""
-        sources = self.pools[kind]
+    def _clip(self, kind: str, rng: np.random.Generator) -> int:
+        sources = self._pools[kind]
         source = rng.choice(len(sources), p=self._weights[kind])
         return _pick(list(sources.values())[source], rng)
 
-    def background(self, rng: np.random.Generator) -> Audio:
-        """Noise, music or babble for one window."""
+    def _background(self, rng: np.random.Generator) -> Audio:
         if rng.random() < 0.7:
-            return self.stretch("ambient", rng, self._samples)
+            return self._stretch("ambient", rng, self._samples)
         voices = rng.integers(*BABBLE_VOICES, endpoint=True)
         babble = np.zeros(self._samples, np.float32)
         for _ in range(voices):
-            voice = self.stretch("speech", rng, self._samples)
+            voice = self._stretch("speech", rng, self._samples)
             babble += voice / max(_rms(voice), 1e-4)
         return babble
 
