@@ -38,8 +38,8 @@ from kws.manifest import FLOAT_FILE
 from kws.train import history
 from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
-from kws.train.learner import Learner, Plan
 from kws.train.clipvalidation import ClipValidator
+from kws.train.learner import Learner, Plan
 from kws.train.loss import ClipLoss, KeywordLoss
 from kws.train.net import KeywordNet
 from kws.train.pool import load_pools
