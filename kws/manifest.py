@@ -20,8 +20,8 @@ SCHEMA = 1
 """Version of the manifest's layout that this program reads and writes."""
 
 UNKNOWN, SILENCE = "_unknown_", "_silence_"
-"""Answers of a classifier beside its words: other speech, which is an output of the network like a keyword, and
-nothing of it all, which is no output but a logit of 0."""
+"""Answers of a classifier beside its words: other speech, which is an output of the network like a keyword,
+and nothing of it all, which is no output but a logit of 0."""
 
 MANIFEST_FILE = "manifest.yaml"
 MODEL_FILE = "model.onnx"
@@ -139,8 +139,8 @@ class Manifest:
     schema: int
     name: str
     keywords: tuple[str, ...]
-    """Phrases as people write them, in the order of the network's outputs. UNKNOWN among them makes the model a
-    classifier; it is never detected and has no threshold."""
+    """Phrases as people write them, in the order of the network's outputs. UNKNOWN at the end makes the model
+    a classifier; it is never detected and has no threshold."""
     model: ModelFile
     features: FeatureSettings
     detector: DetectorSettings

@@ -1,8 +1,8 @@
 """Words spoken by synthesizers: recordings of a word that nobody has recorded yet (`kws corpus words`).
 
-Kokoro (Apache-2.0), a neural voice, sounds like people; two of its voices blended are a new one. espeak-ng is a
-robot, but speaks with any pitch and at any speed. A file is a function of its word and number, and those that
-are there are kept: a run that was interrupted goes on.
+Kokoro (Apache-2.0), a neural voice, sounds like people; two of its voices blended are a new one. espeak-ng is
+a robot, but speaks with any pitch and at any speed. A file is a function of its word and number, and those
+that are there are kept: a run that was interrupted goes on.
 """
 
 import importlib.util
@@ -58,7 +58,7 @@ def build(destination: Path, words: Iterable[str], takes: int, kokoro: Path | No
         speakers["kokoro_words"] = Kokoro(kokoro), "Apache-2.0 model and voices; output free"
     for source, (speak, licence) in speakers.items():
         for take in range(takes):  # words in turn: what an interrupted run leaves is balanced
-            rows += [_row(destination, source, word, take, speak, licence) for word in words]
+            rows += [_row(destination, source, word, take, speak=speak, licence=licence) for word in words]
         yield f"{source}: {takes * len(words)} recordings"
     write_manifest(destination, rows)
 
@@ -120,7 +120,7 @@ class Kokoro:
         return _at_our_rate(*self._model.create(text, voice=blend, speed=speed, lang="en-us", trim=False))
 
 
-def _row(root: Path, source: str, word: str, take: int, speak: Speak, licence: str) -> dict[str, str]:
+def _row(root: Path, source: str, word: str, take: int, *, speak: Speak, licence: str) -> dict[str, str]:
     relative = Path(source, word.replace(" ", "_"), f"{take:05d}.flac")
     target = root / relative
     rng = random.Random(f"{source} {word} {take}")  # noqa: S311 - reproducible on purpose

@@ -17,7 +17,7 @@ _CARD = """\
 
 Says which of {words} a clip of about a second holds: or `_unknown_` for other speech, or `_silence_`.
 
-{parameters} parameters in {kilobytes:.0f} kB of 8-bit integers, from the last {memory_s:.2f} s of 16 kHz mono audio.
+{parameters} parameters in {kilobytes:.0f} kB of 8-bit integers; hears the last {memory_s:.2f} s of 16 kHz audio.
 
 Licence of the weights: {licence}. Use: `kws classify --model {name} FILE...`, or `kws.Classifier(model)`.
 
@@ -35,15 +35,16 @@ Commit {commit}, configuration sha256 {config_sha256:.12}, seed {seed}.
 
 ## Limits
 
-Figures come from the development split that also chose the checkpoint, so expect somewhat worse on other people.
-It decides once for a whole clip; in a longer one the surest moment wins. `kws detect --model {name}` hears the words
-in running audio too, but its thresholds were not measured: it was taught short clips, not hours of television.
+Figures come from the development split that also chose the checkpoint, so expect somewhat worse on other
+people. It decides once for a whole clip; in a longer one the surest moment wins. `kws detect --model {name}`
+hears the words in running audio too, but its thresholds were not measured: it was taught short clips.
 """
 
 
 def render_clip_card(manifest: Manifest, report: dict[str, Any]) -> str:
     """The model card in Markdown."""
     training = manifest.training
+    sources = [f"- {s.name}: {s.clips} clips, {s.hours:.2f} h, {s.licence}" for s in training.sources]
     return _CARD.format(
         name=manifest.name,
         words=", ".join(f'"{word}"' for word in manifest.words),
@@ -53,9 +54,7 @@ def render_clip_card(manifest: Manifest, report: dict[str, Any]) -> str:
         licence=manifest.licence,
         figures=clip_results(report),
         recall=recall_table(report),
-        sources="\n".join(
-            f"- {s.name}: {s.clips} clips, {s.hours:.2f} h, {s.licence}" for s in training.sources
-        ),
+        sources="\n".join(sources),
         commit=training.commit,
         config_sha256=training.config_sha256,
         seed=training.seed,
@@ -63,7 +62,7 @@ def render_clip_card(manifest: Manifest, report: dict[str, Any]) -> str:
 
 
 def update_classifier(folder: Path, report: dict[str, Any]) -> None:
-    """Write a summary into the model's manifest, and its card; into the README too, where it has the markers."""
+    """Write a summary into the model's manifest, its card, and the README where that has the markers."""
     summary = {
         "date": report["date"],
         "commit": report["commit"],

@@ -1,7 +1,7 @@
 """How a classifier answered: accuracy, recall of each label and the confusion matrix. Plain numbers for JSON.
 
-Words that too few people recorded are judged on synthetic speech, which is easier. So accuracy is given twice:
-over all clips, and without the clips of those words.
+Words that too few people recorded are judged on synthetic speech, which is easier. So accuracy is given
+twice: over all clips, and without the clips of those words.
 """
 
 from collections import Counter
@@ -20,7 +20,7 @@ def summarise(questions: Sequence[Question], answers: Sequence[str | None], labe
 
     Returns:
         ``accuracy``: by group, clips, correct ones, share and its Wilson interval. ``recall``: by label, the
-        same of the clips that say it. ``confusion``: rows by truth, columns by answer, in the order of labels.
+        same of the clips that say it. ``confusion``: rows by truth, columns by answer, as labels.
         ``wrong``: every clip that was labelled wrongly. ``unreadable``: names of clips.
     """
     asked = [(q, answer) for q, answer in zip(questions, answers, strict=True) if answer is not None]

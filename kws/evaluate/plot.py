@@ -1,4 +1,4 @@
-"""The detection error trade-off, and a confusion matrix, as pictures (needs matplotlib, the `report` extra)."""
+"""Error trade-offs and confusion matrices as pictures (needs matplotlib, the `report` extra)."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path

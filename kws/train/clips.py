@@ -1,4 +1,4 @@
-"""Drawing training windows for a classifier: a clip of about a second somewhere in the window, silence around it.
+"""Drawing training windows for a classifier: a clip of about a second somewhere between silences.
 
 Beside the words there are two classes. What is said but is none of the words is UNKNOWN; a window in which
 nobody speaks is NEGATIVE, which the network answers with no output at all.
@@ -36,7 +36,7 @@ class ClipSampler(WindowSampler):
             for index in clips:
                 by_label[library.clips[index].label].append(index)
         self._other_words = list(by_label.values())
-        # By the root of their number: a word with nine recordings is heard too, but not as often as one with 500.
+        # By the root of their number: a word with nine recordings is heard too, but less than one with 500.
         roots = np.sqrt([len(clips) for clips in self._other_words])
         self._other_weights = roots / roots.sum()
 
@@ -73,7 +73,7 @@ class ClipSampler(WindowSampler):
         return self.recipe.data.real_share * min(1.0, speakers / ENOUGH_SPEAKERS)
 
     def _recording(self, index: int, rng: np.random.Generator) -> Audio:
-        """A recording of a word as it is, or some of what surrounds the word cut away; synthetic ones padded."""
+        """A recording as it is, or with some of what surrounds the word cut away; a synthetic one padded."""
         if self.library.clips[index].kind == "synthetic":
             return self._padded(self._word(index), rng)
         samples = self.library.samples(index)[: self._samples].astype(np.float32) / np.float32(32768)

@@ -1,4 +1,4 @@
-"""Validation of a classifier while training: the share of clips that it labels wrongly, averaged over the answers.
+"""Validation of a classifier while training: the share of clips labelled wrongly, averaged over the labels.
 
 The clips and the decision are those of `kws evaluate`; frames are computed once and kept in memory.
 """

@@ -195,8 +195,8 @@ class Recipe:
     name: str
     """Name of the model folder."""
     keywords: tuple[str, ...]
-    """Phrases as people write them; lead-in words ("hey") are understood by themselves. With `_unknown_` among
-    them the model is a classifier: one decision for each short clip, other speech and silence among the answers."""
+    """Phrases as people write them; lead-in words ("hey") are understood by themselves. With `_unknown_` at
+    the end the model is a classifier: one decision for each short clip, `_silence_` being one more label."""
     seed: int = 0
     """Of everything random."""
     licence: str = "Apache-2.0"
