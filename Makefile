@@ -10,6 +10,10 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 DATA ?= ../shared/data
 NEGATIVES := ../corpora/negatives
+WORDS := ../corpora/words_on_off ../corpora/words_others
+# The folder of Kokoro's model, for better synthetic words; without it only espeak-ng speaks.
+KOKORO ?=
+MODELS := default commands
 
 .DEFAULT_GOAL := help
 .PHONY: help listen setup test check format bench models wheel clean
@@ -39,13 +43,22 @@ format: $(VENV)/develop.done ## rewrite the code in the one format
 bench: $(VENV)/listen.done ## speed and memory of the shipped model on this machine (options: ARGS="--json")
 	@$(BIN)/kws bench $(ARGS)
 
-models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and measure the shipped model from the corpus DATA=../shared/data
-	$(BIN)/kws train configs/train/default.yaml --data $(DATA) --run runs/default --resume
-	$(BIN)/kws export runs/default --name default
-	$(BIN)/kws evaluate --model models/default --data $(DATA) --jobs $$(nproc) --float --update --out runs/default/evaluation
+models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv $(WORDS:=/manifest.csv) ## train, export and measure the shipped models from the corpus DATA=../shared/data
+	set -e; for model in $(MODELS); do \
+		$(BIN)/kws train configs/train/$$model.yaml --data $(DATA) --run runs/$$model --resume; \
+		$(BIN)/kws export runs/$$model --name $$model; \
+		$(BIN)/kws evaluate --model models/$$model --data $(DATA) --jobs $$(nproc) --float --update --out runs/$$model/evaluation; \
+	done
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
 	$(BIN)/kws corpus negatives $(NEGATIVES) --hours 6 --without alexa computer jarvis
+
+SPEAK = $(BIN)/kws corpus words $(@D) $(if $(KOKORO),--kokoro $(KOKORO))
+../corpora/words_on_off/manifest.csv: | $(VENV)/develop.done
+	$(SPEAK) on off --takes 190
+../corpora/words_others/manifest.csv: | $(VENV)/develop.done
+	$(SPEAK) --takes 8 yes no up down left right stop go bed bird cat dog four happy house marvin nine seven \
+		sheila six three tree two wow zero one five eight backward forward follow learn visual
 
 wheel: $(BIN)/python ## dist/kws-*.whl, the models inside
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .

@@ -17,7 +17,7 @@ _CARD = """\
 
 Says which of {words} a clip of about a second holds: or `_unknown_` for other speech, or `_silence_`.
 
-{parameters} parameters in {kilobytes:.0f} kB of 8-bit integers; hears the last {memory_s:.2f} s of 16 kHz audio.
+{parameters} parameters in {kilobytes:.0f} kB of 8-bit integers; a memory of {memory_s:.2f} s of 16 kHz audio.
 
 Licence of the weights: {licence}. Use: `kws classify --model {name} FILE...`, or `kws.Classifier(model)`.
 

@@ -6,9 +6,9 @@ from kws.evaluate.confusion import ALL, RECORDED
 from kws.evaluate.tables import _markdown
 
 CLIP_DEFINITIONS = """\
-Accuracy is the share of short clips that got the right one of {labels} labels, with its 95 % interval (Wilson).
-There is one decision for each clip, as `kws classify` makes it; other words and silence are as frequent as a
-word is on average.
+Accuracy is the share of short clips that got the right one of {labels} labels, with its 95 % interval
+(Wilson). There is one decision for each clip, as `kws classify` makes it; other words and silence are as
+frequent as a word is on average.
 """
 
 

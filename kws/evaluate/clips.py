@@ -4,6 +4,7 @@ As in the twelve classes of Speech Commands (arXiv 1804.03209): every recording 
 clips of other words and of silence as a word has on average. Silence is seconds cut from noise and music.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from kws.manifest import SILENCE, UNKNOWN
 
 CUT_SECONDS = 1.0
 """Length of a clip without speech."""
+SCARCE = 0.1
+"""A word with fewer recordings than this share of the commonest one is judged on synthetic speech too."""
 WORD_SECONDS = 1.5
 """Longer keyword recordings are no single words."""
 
@@ -49,8 +52,9 @@ class Question:
 def make_questions(folder: Path, words: Sequence[str], settings: EvaluationSettings) -> list[Question]:
     """The clips of a corpus's split, in a fixed order.
 
-    Other words come from the sources that hold real recordings of the words; silence from the noise and music
-    of the split and from `noise_sources`, each source as often as another.
+    Synthetic speech stands in only for words that hardly anybody recorded. Other words come from the sources
+    that hold real recordings of the words; silence from the noise and music of the split and from
+    `noise_sources`, each source as often as another.
 
     Raises:
         DataError: there is no recording of a word, no other word or no noise.
@@ -63,6 +67,9 @@ def make_questions(folder: Path, words: Sequence[str], settings: EvaluationSetti
         if clip.kind in ("keyword", "synthetic") and (word := keyword_of(clip.label, words))
     ]
     real = [question for question in spoken if not question.is_synthetic]
+    counts = Counter(question.label for question in real)
+    scarce = [word for word in words if counts[word] < SCARCE * max(counts.values(), default=0)]
+    spoken = [q for q in spoken if q.label in scarce or not q.is_synthetic]
     missing = set(words) - {question.label for question in spoken}
     if missing or not real:
         raise DataError(
@@ -82,9 +89,7 @@ def make_questions(folder: Path, words: Sequence[str], settings: EvaluationSetti
     if not others or not noise:
         raise DataError(f"the {settings.split} split needs other words and noise beside the words; add some")
     rng = np.random.default_rng(settings.seed)
-    # A word that hardly anybody recorded would pull the mean down.
-    counts = [sum(q.label == word for q in real) for word in words]
-    count = round(float(np.mean([n for n in counts if n >= max(counts) / 10])))
+    count = round(float(np.mean([counts[word] for word in words if word not in scarce])))
     chosen = sorted(rng.permutation(len(others))[:count].tolist())
     return [
         *spoken,
