@@ -72,7 +72,7 @@ def test_unknown_and_silence_are_asked_as_often_as_a_word(corpus: Path) -> None:
     asked = {
         label: [q for q in questions if q.label == label] for label in ("yes", "no", "on", UNKNOWN, SILENCE)
     }
-    # "yes" has enough recordings to leave its synthetic one out; a word has 12 clips on average, "on" left out.
+    # "yes" has enough recordings to leave its synthetic one out; "on" does not pull the mean of a word down.
     assert {label: len(those) for label, those in asked.items()} == {
         "yes": 12, "no": 12, "on": 4, UNKNOWN: 12, SILENCE: 12,
     }  # fmt: skip

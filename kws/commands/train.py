@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     cache = Path(os.environ.get("KWS_CACHE", Path.home() / ".cache" / "kws"))
     result = Trainer(recipe, corpus, folder, cache=cache, device=device, jobs=os.cpu_count() or 1).train()
-    print(f"kept: mean false reject rate {100 * result.objective:.1f} % at the chosen false accepts per hour")
+    judged = "clips labelled wrongly" if recipe.classifies else "misses at the chosen false accepts per hour"
+    print(f"kept: {100 * result.objective:.1f} % {judged}, averaged over the keywords")
     print(f"next: kws export {folder}")
     return 0
 

@@ -81,7 +81,7 @@ class Data:
     corpus: str = ""
     """Folder with a manifest.csv (docs/corpus.md); `kws train --data` overrides it."""
     speech: tuple[str, ...] = ()
-    """More corpora, of speech without keywords, as `kws corpus negatives` builds them."""
+    """More corpora, as `kws corpus negatives` and `kws corpus words` build them."""
     exclude: tuple[str, ...] = ()
     """Sources (folders of the corpus) that this run must not see."""
     window_frames: int = 240
