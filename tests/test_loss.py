@@ -65,7 +65,7 @@ def clip_loss_of(logits: list[list[float]], label: int, **training: float) -> fl
 
 
 # The highest moments are ln 6 and ln 3; silence is 0: shares of 0.6, 0.3 and 0.1.
-LOGITS = [[-9.0, math.log(6), 0.0], [math.log(3), -9.0, 0.0]]
+LOGITS = [[-40.0, math.log(6), -40.0], [math.log(3), -40.0, -40.0]]
 
 
 @pytest.mark.parametrize(("label", "share"), [(0, 0.6), (1, 0.3), (-1, 0.1)])
@@ -82,8 +82,16 @@ def test_label_smoothing_asks_a_little_for_every_label() -> None:
 
 
 def test_clip_loss_averages_logits_before_it_takes_the_highest() -> None:
-    # Averages of two, the first logit standing for the one before it: 0, 2, 4, 2 and 0 throughout.
-    logits = [[0.0, 4.0, 4.0, 0.0], [0.0] * 4]
-    assert clip_loss_of(logits, 0, smoothing_steps=2) == pytest.approx(
-        -math.log(math.exp(4) / (math.exp(4) + 2)), abs=1e-5
-    )
+    # Averages of two, the first logit standing for the one before it: -40, -18, 4, -18; and -40 throughout.
+    logits = [[-40.0, 4.0, 4.0, -40.0], [-40.0] * 4]
+    assert clip_loss_of(logits, 0, smoothing_steps=2) == pytest.approx(math.log1p(math.exp(-4)), abs=1e-5)
+
+
+def test_every_moment_of_a_flat_output_is_taught() -> None:
+    logits = torch.zeros(1, 2, 5, requires_grad=True)
+    unused = torch.tensor([0])
+    loss = ClipLoss(Training(smoothing_steps=1, label_smoothing=0.0))(logits, unused, unused, unused)
+    loss.sum().backward()
+    # Three labels at a third each: the right one is pulled up by 2/3, the other output down by 1/3.
+    want = torch.tensor([[[-2 / 15] * 5, [1 / 15] * 5]])
+    torch.testing.assert_close(logits.grad, want)

@@ -17,9 +17,12 @@ AFTERGLOW_STEPS = 10
 
 
 class ClipLoss:
-    """Loss per window of a classifier: cross-entropy of the very decision that `kws.classifier` makes.
+    """Loss per window of a classifier: cross-entropy of the decision that `kws.classifier` makes.
 
-    Each output counts with the highest of its smoothed logits, silence with a logit of 0.
+    There each output counts with the highest of its smoothed logits, and silence with a logit of 0. Here the
+    moments are averaged with their softmax as weights, which is the highest one where there is a peak. The
+    highest alone teaches no other moment: an output whose logit begins higher in silence than in speech would
+    never see the speech, and stay dead.
     """
 
     def __init__(self, training: Training) -> None:
@@ -31,10 +34,11 @@ class ClipLoss:
         Args:
             logits: (B, K, steps).
             keyword: (B,) index of what is said, or -1 for silence.
-            start: Not used: the highest moment counts, wherever it is.
+            start: Not used: the surest moment counts, wherever it is.
             end: Not used.
         """
-        highest = smoothed(logits, self._smoothing).amax(2)
+        moments = smoothed(logits, self._smoothing)
+        highest = (moments * moments.detach().softmax(2)).sum(2)
         answers = F.pad(highest, (0, 1))  # silence
         truth = torch.where(keyword >= 0, keyword, answers.shape[1] - 1)
         return F.cross_entropy(answers, truth, reduction="none", label_smoothing=self._label_smoothing)
