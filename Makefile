@@ -10,7 +10,10 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 DATA ?= ../shared/data
 NEGATIVES := ../corpora/negatives
-MODELS ?= default home
+WORDS := ../corpora/words_on_off ../corpora/words_others
+# The folder of Kokoro's model, for better synthetic words; without it only espeak-ng speaks.
+KOKORO ?=
+MODELS ?= default home commands
 
 .DEFAULT_GOAL := help
 .PHONY: help listen setup test check format bench models wheel clean
@@ -40,7 +43,7 @@ format: $(VENV)/develop.done ## rewrite the code in the one format
 bench: $(VENV)/listen.done ## speed and memory of the shipped model on this machine (options: ARGS="--json")
 	@$(BIN)/kws bench $(ARGS)
 
-models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and measure the shipped models (MODELS="default home") from the corpus DATA=../shared/data
+models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv $(WORDS:=/manifest.csv) ## train, export and measure the shipped models (MODELS="default home commands") from the corpus DATA=../shared/data
 	@set -ex; for name in $(MODELS); do \
 		$(BIN)/kws train configs/train/$$name.yaml --data $(DATA) --run runs/$$name --resume; \
 		$(BIN)/kws export runs/$$name --name $$name; \
@@ -49,6 +52,13 @@ models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv ## train, export and meas
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
 	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu
+
+SPEAK = $(BIN)/kws corpus words $(@D) $(if $(KOKORO),--kokoro $(KOKORO))
+../corpora/words_on_off/manifest.csv: | $(VENV)/develop.done
+	$(SPEAK) on off --takes 190
+../corpora/words_others/manifest.csv: | $(VENV)/develop.done
+	$(SPEAK) --takes 8 yes no up down left right stop go bed bird cat dog four happy house marvin nine seven \
+		sheila six three tree two wow zero one five eight backward forward follow learn visual
 
 wheel: $(BIN)/python ## dist/kws-*.whl, the models inside
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .

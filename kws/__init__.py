@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kws.classifier import Classifier, Decision
     from kws.detector import Detector
     from kws.errors import KwsError
     from kws.events import Detection
@@ -24,9 +25,21 @@ if TYPE_CHECKING:
 
     __version__: str
 
-__all__ = ["Detection", "Detector", "KwsError", "Model", "Stream", "__version__", "load_model"]
+__all__ = [
+    "Classifier",
+    "Decision",
+    "Detection",
+    "Detector",
+    "KwsError",
+    "Model",
+    "Stream",
+    "__version__",
+    "load_model",
+]
 
 _HOMES = {
+    "Classifier": "kws.classifier",
+    "Decision": "kws.classifier",
     "Detection": "kws.events",
     "Detector": "kws.detector",
     "KwsError": "kws.errors",

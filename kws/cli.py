@@ -82,6 +82,7 @@ def _parser() -> argparse.ArgumentParser:
 
     command("listen", "Listen to a microphone, a file or standard input.", _listen)
     command("detect", "Score audio files at full speed.", _detect)
+    command("classify", "Decide what each short clip says.", _classify)
     command("devices", "List the microphones.", lambda _: None)
     command("models", "List the installed models and what they measured.", lambda _: None)
     command("evaluate", "Measure false rejects and false accepts on a corpus.", _evaluate)
@@ -92,8 +93,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _model(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--model", default="default", metavar="NAME|PATH", help="default: %(default)s")
+def _model(parser: argparse.ArgumentParser, default: str = "default") -> None:
+    parser.add_argument("--model", default=default, metavar="NAME|PATH", help="default: %(default)s")
 
 
 def _rates(parser: argparse.ArgumentParser) -> None:
@@ -132,7 +133,19 @@ def _detect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", action="store_true", help="print one JSON object per file, with score peaks"
     )
-    parser.add_argument("--list", metavar="FILES.txt", help="read the file names from here, one a line")
+    _files(parser)
+
+
+def _classify(parser: argparse.ArgumentParser) -> None:
+    _model(parser, "commands")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per file, with all scores")
+    _files(parser)
+
+
+def _files(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--list", metavar="FILES.txt", help="read the file names from here, one a line; - is standard input"
+    )
     parser.add_argument("files", nargs="*", metavar="FILE", help="audio: WAV, FLAC, Ogg, Opus, MP3")
 
 
@@ -245,6 +258,13 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
     negatives.add_argument("destination", type=Path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=50.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
+    words = actions.add_parser("words", help="speak words with synthesizers, to train on")
+    words.add_argument("destination", type=Path, metavar="DEST")
+    words.add_argument("words", nargs="+", metavar="WORD")
+    words.add_argument(
+        "--takes", type=_positive, default=100, metavar="N", help="of each word; default: %(default)s"
+    )
+    words.add_argument("--kokoro", type=Path, metavar="DIR", help="folder of Kokoro's model: better voices")
 
 
 def _strict(parser: argparse.ArgumentParser) -> None:

@@ -24,7 +24,8 @@ class Detector:
     A keyword is detected when `hits_required` scores in a row have reached its threshold. Then the whole
     model rests for the refractory period: one utterance wakes once, even if it sounds like two of the
     keywords. Scores inside the rest count for nothing. Of two keywords that arrive together, the higher score
-    wins.
+    wins. A keyword without a threshold (UNKNOWN of a classifier) is never detected, but silences the others
+    while its score is higher.
     """
 
     def __init__(
@@ -38,7 +39,8 @@ class Detector:
     ) -> None:
         self.settings, self.keywords, self.sample_rate_hz = settings, keywords, sample_rate_hz
         self._first, self._hop = first_score_samples, score_hop_samples
-        self._thresholds = np.array([settings.thresholds[k] for k in keywords], np.float32)
+        self._thresholds = np.array([settings.thresholds.get(k, np.inf) for k in keywords], np.float32)
+        self._rivals = [i for i, keyword in enumerate(keywords) if keyword not in settings.thresholds]
         self._rest_samples = round(settings.refractory_seconds * sample_rate_hz)
         self.reset()
 
@@ -74,6 +76,8 @@ class Detector:
             if len(scores):
                 self._hits = [0] * len(self.keywords)
             return []
+        if self._rivals:
+            reached &= scores > scores[:, self._rivals].max(axis=1, keepdims=True)
         rows = range(len(scores))
         return [d for i in rows if (d := self._decide(scores[i], reached[i], first_row + i))]
 

@@ -1,9 +1,12 @@
-"""Files that appear complete or not at all, and where they are cached."""
+"""Files that appear complete or not at all, lists of files, and where files are cached."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from kws.errors import ConfigError
 
 
 @contextmanager
@@ -30,3 +33,14 @@ def write_text(path: Path, text: str) -> None:
 def cache_folder() -> Path:
     """Where decoded audio and rendered windows are kept between runs: $KWS_CACHE, else ~/.cache/kws."""
     return Path(os.environ.get("KWS_CACHE", Path.home() / ".cache" / "kws"))
+
+
+def read_list(path: str | None) -> list[str]:
+    """File names from a text file, one a line; `-` is standard input, None an empty list."""
+    if path is None:
+        return []
+    try:
+        text = sys.stdin.read() if path == "-" else Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read the list {path} ({error}); write one file name a line") from error
+    return [line.strip() for line in text.splitlines() if line.strip()]

@@ -19,6 +19,10 @@ from kws.files import write_text
 SCHEMA = 1
 """Version of the manifest's layout that this program reads and writes."""
 
+UNKNOWN, SILENCE = "_unknown_", "_silence_"
+"""Answers of a classifier beside its words: other speech, which is an output of the network like a keyword,
+and nothing of it all, which is no output but a logit of 0."""
+
 MANIFEST_FILE = "manifest.yaml"
 MODEL_FILE = "model.onnx"
 FLOAT_FILE = "float.safetensors"
@@ -141,7 +145,8 @@ class Manifest:
     schema: int
     name: str
     keywords: tuple[str, ...]
-    """Phrases as people write them, in the order of the network's outputs."""
+    """Phrases as people write them, in the order of the network's outputs. UNKNOWN at the end makes the model
+    a classifier; it is never detected and has no threshold."""
     model: ModelFile
     features: FeatureSettings
     detector: DetectorSettings
@@ -157,8 +162,22 @@ class Manifest:
         """Refuse a manifest whose parts contradict each other."""
         if not self.keywords or len(set(self.keywords)) < len(self.keywords):
             raise ConfigError("keywords must be one or more different phrases; correct them")
-        if set(self.detector.thresholds) != set(self.keywords):
+        if UNKNOWN in self.keywords[:-1]:
+            raise ConfigError(f"keywords must name {UNKNOWN} last; correct them")
+        if not self.words:
+            raise ConfigError("keywords must hold a word beside classes; add one")
+        if set(self.detector.thresholds) != set(self.words):
             raise ConfigError("detector.thresholds must name exactly the keywords; correct it")
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The keywords that can be detected: all but UNKNOWN."""
+        return words_of(self.keywords)
+
+    @property
+    def is_classifier(self) -> bool:
+        """Whether `kws classify` can decide with this model."""
+        return UNKNOWN in self.keywords
 
     @property
     def score_hop_samples(self) -> int:
@@ -181,6 +200,11 @@ class Manifest:
     def score_time_s(self, row: int) -> float:
         """Like `score_sample`, in seconds since the start of the stream."""
         return self.score_sample(row) / self.features.sample_rate_hz
+
+
+def words_of(keywords: tuple[str, ...]) -> tuple[str, ...]:
+    """The keywords without UNKNOWN."""
+    return tuple(keyword for keyword in keywords if keyword != UNKNOWN)
 
 
 def read_manifest(folder: Path) -> Manifest:

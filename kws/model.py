@@ -49,7 +49,7 @@ class Model:
 
     @property
     def keywords(self) -> tuple[str, ...]:
-        """The phrases that the model hears, in the order of the score columns."""
+        """What the score columns stand for: the phrases that the model hears, and UNKNOWN of a classifier."""
         return self.manifest.keywords
 
     def stream(self) -> "Stream":

@@ -25,9 +25,8 @@ class Smoother:
 
     def __init__(self, scale: float, zero_point: int, smoothing_steps: int, keywords: int) -> None:
         """Code c means the logit ``scale * (c - zero_point)``; a score averages `smoothing_steps` of them."""
-        self._steps = smoothing_steps
-        sums = np.arange(255 * smoothing_steps + 1)
-        self._table = sigmoid(scale * (sums / smoothing_steps - zero_point))
+        self._scale, self._zero_point, self._steps = scale, zero_point, smoothing_steps
+        self._table = sigmoid(self.logits(np.arange(255 * smoothing_steps + 1)))
         self._shape = smoothing_steps, keywords
         self.reset()
 
@@ -38,18 +37,34 @@ class Smoother:
 
     def feed(self, codes: NDArray[np.uint8]) -> Scores:
         """Scores (steps, keywords) of the next logit codes (steps, keywords), any number of steps."""
+        scores: Scores = self._table.take(self.sums(codes))
+        return scores
+
+    def sums(self, codes: NDArray[np.uint8]) -> NDArray[np.int32]:
+        """Sums of the codes under each score, where `feed` gives the score itself."""
         window = np.concatenate((self._past, codes))
         self._past = window[len(codes) :]
         totals = np.add.accumulate(window, axis=0)  # sums are differences of running totals
-        scores: Scores = self._table.take(totals[self._steps :] - totals[: -self._steps])
-        return scores
+        sums: NDArray[np.int32] = totals[self._steps :] - totals[: -self._steps]
+        return sums
+
+    def logits(self, sums: NDArray[np.integer]) -> NDArray[np.float64]:
+        """The averaged logits that such sums stand for."""
+        logits: NDArray[np.float64] = self._scale * (sums / self._steps - self._zero_point)
+        return logits
 
 
 def scores_of(logits: Scores, smoothing_steps: int) -> Scores:
     """Scores (T, K) of a whole recording from float logits (T, K): what `Smoother` does with codes."""
+    return sigmoid(averaged(logits, smoothing_steps))
+
+
+def averaged(logits: Scores, smoothing_steps: int) -> NDArray[np.float64]:
+    """Mean of the last logits at each step, (T, K)."""
     past = np.full((smoothing_steps - 1, logits.shape[1]), SILENT_LOGIT, np.float32)
     totals = np.cumsum(np.concatenate((np.zeros_like(logits[:1]), past, logits)), axis=0, dtype=np.float64)
-    return sigmoid((totals[smoothing_steps:] - totals[:-smoothing_steps]) / smoothing_steps)
+    means: NDArray[np.float64] = (totals[smoothing_steps:] - totals[:-smoothing_steps]) / smoothing_steps
+    return means
 
 
 def sigmoid(logits: NDArray[np.float64]) -> Scores:

@@ -18,7 +18,18 @@ from conftest import RATE_HZ, program_environment
 from kws import manifest
 from kws.cli import main
 
-COMMANDS = ("listen", "detect", "devices", "models", "evaluate", "bench", "train", "export", "corpus")
+COMMANDS = (
+    "listen",
+    "detect",
+    "classify",
+    "devices",
+    "models",
+    "evaluate",
+    "bench",
+    "train",
+    "export",
+    "corpus",
+)
 
 
 @pytest.fixture

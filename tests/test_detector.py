@@ -53,6 +53,12 @@ def test_rest_after_a_detection_counts_samples_and_covers_every_keyword():
     assert [(d.keyword, (d.sample - FIRST) // HOP) for d in heard] == [("yes", 0), ("no", 50), ("no", 100)]
 
 
+def test_class_without_threshold_is_not_detected_but_silences_lower_scores():
+    detector = detector_of(thresholds={"yes": 0.5}, refractory_seconds=0)
+    heard = detector.feed(np.array([[0.7, 0.9], [0.9, 0.7], [0.1, 1.0]], np.float32))
+    assert [(d.keyword, (d.sample - FIRST) // HOP) for d in heard] == [("yes", 1)]
+
+
 def test_higher_score_wins_when_two_keywords_arrive_together():
     (heard,) = detector_of().feed(np.array([[0.6, 0.7]], np.float32))
     assert heard.keyword == "no"

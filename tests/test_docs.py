@@ -8,6 +8,7 @@ import pytest
 
 from kws import cli, corpus, errors
 from kws.evaluate.card import MARKERS
+from kws.evaluate.clip_card import CLIP_MARKERS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -25,7 +26,17 @@ def test_links_lead_to_files(document: Path) -> None:
 def test_readme_commands_exist() -> None:
     programs = _words_after("kws")
     help_text = cli._parser().format_help()
-    assert programs >= {"listen", "detect", "devices", "models", "train", "export", "evaluate", "bench"}
+    assert programs >= {
+        "listen",
+        "detect",
+        "classify",
+        "devices",
+        "models",
+        "train",
+        "export",
+        "evaluate",
+        "bench",
+    }
     assert all(re.search(rf"^    {name}\b", help_text, re.MULTILINE) for name in programs)
 
 
@@ -44,8 +55,10 @@ def test_readme_lists_every_exit_code() -> None:
 
 
 def test_readme_has_the_markers_of_evaluate() -> None:
-    assert [README.count(marker) for marker in MARKERS] == [1, 1]
-    typed = README.split(MARKERS[0])[0] + README.split(MARKERS[1])[1]
+    typed = README
+    for first, last in (MARKERS, CLIP_MARKERS):
+        assert (README.count(first), README.count(last)) == (1, 1)
+        typed = typed.split(first)[0] + typed.split(last)[1]
     assert not re.search(r"\d ?(%|kB|MB)", typed), "figures are written by commands"
 
 

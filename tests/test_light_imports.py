@@ -47,7 +47,7 @@ def test_listening_loads_no_training_code(tmp_path, toy_folder, notes_wav):
     assert not modules & {"sounddevice", "soxr", *HEAVY}
 
 
-@pytest.mark.parametrize("command", ["listen", "detect", "devices", "models"])
+@pytest.mark.parametrize("command", ["listen", "detect", "classify", "devices", "models"])
 def test_runtime_command_loads_no_training_code(tmp_path, command):
     assert not loaded(f"import kws.commands.{command}", tmp_path) & set(HEAVY)
 

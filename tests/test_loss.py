@@ -1,11 +1,13 @@
 """The loss rewards a peak in the hit window and nothing else; steps are counted by hand."""
 
+import math
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from kws.features import FeatureSettings  # noqa: E402
-from kws.train.loss import AFTERGLOW_STEPS, KeywordLoss  # noqa: E402
+from kws.train.loss import AFTERGLOW_STEPS, ClipLoss, KeywordLoss  # noqa: E402
 from kws.train.recipe import Training  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -53,3 +55,43 @@ def test_window_without_a_keyword_pays_for_its_worst_moment_of_each_keyword() ->
     assert loss_of(torch.full((1, 2, STEPS), LOW), keyword=-1) < 1e-6
     both = torch.maximum(peak_at(3), peak_at(50, keyword=1))
     assert loss_of(both, keyword=-1) == pytest.approx(40, abs=1e-3)
+
+
+def clip_loss_of(logits: list[list[float]], label: int, **training: float) -> float:
+    """Loss of one window: a row of logits for each output."""
+    settings = Training(**({"smoothing_steps": 1, "label_smoothing": 0.0} | training))
+    unused = torch.tensor([0])
+    return float(ClipLoss(settings)(torch.tensor([logits]), torch.tensor([label]), unused, unused))
+
+
+# The highest moments are ln 6 and ln 3; silence is 0: shares of 0.6, 0.3 and 0.1.
+LOGITS = [[-40.0, math.log(6), -40.0], [math.log(3), -40.0, -40.0]]
+
+
+@pytest.mark.parametrize(("label", "share"), [(0, 0.6), (1, 0.3), (-1, 0.1)])
+def test_clip_is_judged_by_the_highest_moment_of_each_output_and_silence_by_zero(
+    label: int, share: float
+) -> None:
+    assert clip_loss_of(LOGITS, label) == pytest.approx(-math.log(share), abs=1e-5)
+
+
+def test_label_smoothing_asks_a_little_for_every_label() -> None:
+    # 0.7 of the truth for the label itself, 0.1 for each of the three labels.
+    want = -0.8 * math.log(0.6) - 0.1 * math.log(0.3) - 0.1 * math.log(0.1)
+    assert clip_loss_of(LOGITS, 0, label_smoothing=0.3) == pytest.approx(want, abs=1e-5)
+
+
+def test_clip_loss_averages_logits_before_it_takes_the_highest() -> None:
+    # Averages of two, the first logit standing for the one before it: -40, -18, 4, -18; and -40 throughout.
+    logits = [[-40.0, 4.0, 4.0, -40.0], [-40.0] * 4]
+    assert clip_loss_of(logits, 0, smoothing_steps=2) == pytest.approx(math.log1p(math.exp(-4)), abs=1e-5)
+
+
+def test_every_moment_of_a_flat_output_is_taught() -> None:
+    logits = torch.zeros(1, 2, 5, requires_grad=True)
+    unused = torch.tensor([0])
+    loss = ClipLoss(Training(smoothing_steps=1, label_smoothing=0.0))(logits, unused, unused, unused)
+    loss.sum().backward()
+    # Three labels at a third each: the right one is pulled up by 2/3, the other output down by 1/3.
+    want = torch.tensor([[[-2 / 15] * 5, [1 / 15] * 5]])
+    torch.testing.assert_close(logits.grad, want)

@@ -45,6 +45,29 @@ def test_manifest_reads_back_as_written(folder):
     assert sorted(path.name for path in folder.iterdir()) == [MANIFEST_FILE, MODEL_FILE]
 
 
+def test_unknown_makes_a_classifier_without_a_threshold_of_its_own(folder):
+    def change(data):
+        data["keywords"], data["operating_curve"] = ["low note", "_unknown_"], {}
+        data["detector"]["thresholds"] = {"low note": 0.5}
+
+    assert not read_manifest(folder).is_classifier
+    edit(folder, change)
+    manifest = read_manifest(folder)
+    assert manifest.is_classifier
+    assert manifest.words == ("low note",)
+
+
+@pytest.mark.parametrize("keywords", [["_unknown_", "low note"], ["_unknown_"]])
+def test_unknown_stands_after_at_least_one_word(folder, keywords):
+    def change(data):
+        data["keywords"] = keywords
+        data["detector"]["thresholds"] = {"low note": 0.5} if keywords[1:] else {}
+
+    edit(folder, change)
+    with pytest.raises(ConfigError, match=r"correct|add"):
+        read_manifest(folder)
+
+
 def test_times_of_scores_are_counted_in_samples(folder):
     manifest = read_manifest(folder)
     assert manifest.score_hop_samples == 320

@@ -19,6 +19,13 @@ def run(options: argparse.Namespace) -> int:
             print(line, flush=True)
         print(f"next: name {options.destination} under data.speech of a recipe")
         return 0
+    if options.action == "words":
+        from kws.words import build as speak  # noqa: PLC0415
+
+        for line in speak(options.destination, options.words, options.takes, options.kokoro):
+            print(line, flush=True)
+        print(f"next: name {options.destination} under data.speech of a recipe")
+        return 0
     if options.action == "import":
         from kws.layouts import import_corpus  # noqa: PLC0415 (checking needs no audio library)
 

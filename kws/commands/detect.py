@@ -14,6 +14,7 @@ from typing import Any
 
 from kws.audio import file_blocks
 from kws.errors import AudioError, ConfigError
+from kws.files import read_list
 from kws.manifest import Manifest
 from kws.model import load_model
 from kws.operating import explain, parse_rates
@@ -26,7 +27,7 @@ _FILES_PER_TASK = 16
 
 def run(options: argparse.Namespace) -> int:
     """Print one result per file, in the order given; a bad file is reported and the rest goes on."""
-    files = [*options.files, *_read_list(options.list)]
+    files = [*options.files, *read_list(options.list)]
     if not files:
         raise ConfigError("no files to score; name some, or use --list FILES.txt")
     show = _show_json if options.json else _show_text
@@ -41,16 +42,6 @@ def run(options: argparse.Namespace) -> int:
             failed |= "error" in result
             show(result)
     return AudioError.exit_code if failed else 0
-
-
-def _read_list(path: str | None) -> list[str]:
-    if path is None:
-        return []
-    try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read the list {path} ({error}); write one file name a line") from error
-    return [line.strip() for line in lines if line.strip()]
 
 
 def _score_all(
@@ -84,11 +75,12 @@ def _pipeline(model: str, wanted: str | None) -> tuple[Manifest, Pipeline]:
 def _score(model: str, wanted: str | None, file: str) -> dict[str, Any]:
     """The fields that `--json` prints: detections and score peaks, or the error."""
     manifest, pipeline = _pipeline(model, wanted)
-    rate_hz, keywords = manifest.features.sample_rate_hz, manifest.keywords
+    rate_hz, words = manifest.features.sample_rate_hz, manifest.words
     try:
         scores, detections, samples = score_recording(pipeline, file_blocks(Path(file), rate_hz, _BLOCK_MS))
     except AudioError as error:
         return {"file": file, "error": str(error)}
+    scores = scores[:, : len(words)]  # without a classifier's UNKNOWN
     columns = peaks(scores, min_distance_rows=manifest.score_rows(PEAK_DISTANCE_SECONDS))
     highest = scores.max(axis=0, initial=0.0).tolist()
     return {
@@ -96,10 +88,10 @@ def _score(model: str, wanted: str | None, file: str) -> dict[str, Any]:
         "seconds": round(samples / rate_hz, 4),
         "model": manifest.name,
         "detections": [detection.fields() for detection in detections],
-        "max": {k: round(score, 6) for k, score in zip(keywords, highest, strict=True)},
+        "max": {k: round(score, 6) for k, score in zip(words, highest, strict=True)},
         "peaks": {
             k: [[round(manifest.score_time_s(row), 4), round(score, 6)] for row, score in column]
-            for k, column in zip(keywords, columns, strict=True)
+            for k, column in zip(words, columns, strict=True)
         },
     }
 

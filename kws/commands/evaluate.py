@@ -12,6 +12,7 @@ import numpy as np
 
 import kws
 from kws import config
+from kws.commands import evaluate_clips
 from kws.errors import ConfigError, MissingExtra, ModelError
 from kws.evaluate.card import SHIPPED, results, update_model
 from kws.evaluate.channels import make_channels
@@ -34,6 +35,8 @@ def run(options: argparse.Namespace) -> int:
     folder = find_model(options.model)
     manifest = read_manifest(folder)
     settings = _settings(options)
+    if manifest.is_classifier:
+        return evaluate_clips.run(options, folder, manifest, settings, float_logits)
     if options.against:
         return _against(options, folder, manifest, settings)
     playlist = make_playlist(options.data, manifest.keywords, settings)
@@ -84,7 +87,13 @@ def _against(
 
 
 def float_listener(folder: Path) -> Listener:
-    """The float network in a model folder, on the same frames as its INT8 twin.
+    """The float network in a model folder as a listener."""
+    logits, steps = float_logits(folder), read_manifest(folder).detector.smoothing_steps
+    return lambda samples: scores_of(logits(samples), steps)
+
+
+def float_logits(folder: Path) -> Callable[[Audio], Scores]:
+    """The float network in a model folder, samples to logits (T, K), on the same frames as its INT8 twin.
 
     Raises:
         MissingExtra: torch is not installed.
@@ -128,16 +137,15 @@ def float_listener(folder: Path) -> Listener:
         (settling_steps * manifest.model.frames_per_step, manifest.features.n_mels), np.float32
     )
 
-    def listen(samples: Audio) -> Scores:
+    def logits_of(samples: Audio) -> Scores:
         aftermath = np.zeros(round(AFTERMATH_SECONDS * manifest.features.sample_rate_hz), np.float32)
         frames = np.concatenate((silence, features.feed(np.concatenate((samples, aftermath)))))
         features.reset()
         with torch.inference_mode():
-            logits = net(torch.from_numpy(frames.T[None]))[0].T.numpy()  # (steps, K)
-        heard = logits[len(silence) // manifest.model.frames_per_score :]
-        return scores_of(heard, manifest.detector.smoothing_steps)
+            logits: Scores = net(torch.from_numpy(frames.T[None]))[0].T.numpy()  # (steps, K)
+        return logits[len(silence) // manifest.model.frames_per_score :]
 
-    return listen
+    return logits_of
 
 
 def _settings(options: argparse.Namespace) -> EvaluationSettings:

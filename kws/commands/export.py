@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> int:
         keywords=recipe.keywords,
         features=recipe.features,
         detector=DetectorSettings(
-            thresholds=dict.fromkeys(recipe.keywords, THRESHOLD),
+            thresholds=dict.fromkeys(recipe.words, THRESHOLD),
             smoothing_steps=recipe.training.smoothing_steps,
         ),
         training=config.load(folder / TRAINING_FILE, Training),

@@ -32,7 +32,7 @@ def run(options: argparse.Namespace) -> int:
         _say(line)
     pipeline = Pipeline(model, rates)
     with _source(options, model) as blocks:
-        _listen(pipeline, blocks, _Printer(model.keywords, options.json))
+        _listen(pipeline, blocks, _Printer(model.manifest.words, options.json))
     return 0
 
 
@@ -70,7 +70,7 @@ def _source(options: argparse.Namespace, model: Model) -> Iterator[Iterator[Samp
             yield _file(example, rate_hz, realtime=True)
             return
         with microphone:
-            _say(f"Listening on {microphone.name} for: {', '.join(model.keywords)}. Ctrl-C ends.")
+            _say(f"Listening on {microphone.name} for: {', '.join(model.manifest.words)}. Ctrl-C ends.")
             yield microphone.blocks()
 
 
@@ -109,7 +109,8 @@ class _Printer:
         level = level_dbfs(block)
         cells = round(max(0.0, 1 + level / _BAR_RANGE_DB) * _BAR_CELLS)
         bar = "█" * cells + "·" * (_BAR_CELLS - cells)
-        words = "  ".join(f"{k} {s:.2f}" for k, s in zip(self._keywords, scores.max(axis=0), strict=True))
+        highest = scores[:, : len(self._keywords)].max(axis=0)  # without a classifier's UNKNOWN
+        words = "  ".join(f"{k} {s:.2f}" for k, s in zip(self._keywords, highest, strict=True))
         line = f"{max(level, -99.0):4.0f} dB {bar}  {words}"
         width = shutil.get_terminal_size().columns - 1  # a line that wraps could not be redrawn
         sys.stderr.write(f"\r\x1b[K{line[:width]}")

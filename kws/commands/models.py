@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from kws.errors import KwsError, ModelError
+from kws.evaluate.card import SHIPPED
 from kws.manifest import Manifest, installed_models, read_manifest
 from kws.operating import settings_at
 
@@ -30,6 +31,9 @@ def _describe(folder: Path, manifest: Manifest) -> str:
     """A headline, then of each keyword its threshold and its curve in words."""
     kilobytes, parameters = manifest.model.bytes / 1000, manifest.model.parameters
     lines = [f"{folder.name}  {kilobytes:.0f} kB, {parameters} parameters, {manifest.licence}  {folder}"]
+    if manifest.is_classifier:
+        lines.append(f"  {', '.join(manifest.words)}: {_accuracy(manifest)}")
+        return "\n".join(lines)
     for keyword in manifest.keywords:
         threshold = f"{keyword}: threshold {manifest.detector.thresholds[keyword]:.3f}"
         if not manifest.operating_curve.get(keyword):
@@ -40,3 +44,10 @@ def _describe(folder: Path, manifest: Manifest) -> str:
         condition = (manifest.evaluation or {}).get("curve_condition", "in noise")
         lines += [f"  {threshold}; false accepts, and misses ({condition}), of other choices:", *shown]
     return "\n".join(lines)
+
+
+def _accuracy(manifest: Manifest) -> str:
+    if not manifest.evaluation:
+        return "not measured yet"
+    accuracy = manifest.evaluation["accuracy"][SHIPPED]["all"]
+    return f"labels {100 * accuracy:.1f} % of short clips correctly"

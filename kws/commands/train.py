@@ -44,7 +44,11 @@ def run(options: argparse.Namespace) -> int:
         )
         result = trainer.train()
         if everyone.is_first:
-            rate = f"{100 * result.objective:.1f} %"
-            print(f"kept: mean false reject rate {rate} at the chosen false accepts per hour")
+            judged = (
+                "clips labelled wrongly"
+                if recipe.classifies
+                else "misses at the chosen false accepts per hour"
+            )
+            print(f"kept: {100 * result.objective:.1f} % {judged}, averaged over the keywords")
             print(f"next: kws export {folder}")
     return 0

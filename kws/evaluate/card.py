@@ -166,10 +166,10 @@ def _rates(conditions: Plain) -> Plain:
     }
 
 
-def between_markers(text: str, content: str) -> str:
+def between_markers(text: str, content: str, markers: tuple[str, str] = MARKERS) -> str:
     """Replace what stands between the markers; ModelError when the second one is missing."""
-    before, _, rest = text.partition(MARKERS[0])
-    _, closing, after = rest.partition(MARKERS[1])
+    before, _, rest = text.partition(markers[0])
+    _, closing, after = rest.partition(markers[1])
     if not closing:
-        raise ModelError(f"the README has {MARKERS[0]} but no {MARKERS[1]} after it; add that line")
-    return f"{before}{MARKERS[0]}\n{content}\n{closing}{after}"
+        raise ModelError(f"the README has {markers[0]} but no {markers[1]} after it; add that line")
+    return f"{before}{markers[0]}\n{content}\n{closing}{after}"

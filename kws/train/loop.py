@@ -37,6 +37,7 @@ from kws.files import replacing, write_text
 from kws.manifest import FLOAT_FILE
 from kws.train import history
 from kws.train.batches import Batches
+from kws.train.clipvalidation import ClipValidator
 from kws.train.learner import Learner, Plan
 from kws.train.library import Library
 from kws.train.mining import Miner
@@ -74,8 +75,9 @@ class Trainer:
     ) -> None:
         self.recipe, self.run, self.known, self.everyone = recipe, run, known, everyone
         self._record_origin(known.clips)
+        judge = ClipValidator if recipe.classifies else Validator
         with everyone.first_alone():
-            self.validator = Validator(
+            self.validator = judge(
                 corpus, held_out.readable(), recipe, cache=cache, device=everyone.device, jobs=jobs
             )
         pools = load_pools(known, recipe, cache, jobs, everyone)
@@ -141,10 +143,10 @@ class Trainer:
         return learner.best
 
     def _is_mining_due(self, learner: Learner) -> bool:
-        """Rounds of mining are spread evenly over the steps."""
+        """Rounds of mining are spread evenly over the steps; to a classifier other speech is not wrong."""
         t = self.recipe.training
         due = learner.step * (t.mining_rounds + 1) // t.steps
-        return self._rounds < min(due, t.mining_rounds)
+        return self._rounds < min(due, t.mining_rounds) and not self.recipe.classifies
 
     def _mine(self, learner: Learner) -> None:
         """One round: more negatives, from where the averaged weights are wrong."""

@@ -16,6 +16,34 @@ AFTERGLOW_STEPS = 10
 """Scores of this many steps after the hit window count neither way: the word is still in sight."""
 
 
+class ClipLoss:
+    """Loss per window of a classifier: cross-entropy of the decision that `kws.classifier` makes.
+
+    There each output counts with the highest of its smoothed logits, and silence with a logit of 0. Here the
+    moments are averaged with their softmax as weights, which is the highest one where there is a peak. The
+    highest alone teaches no other moment: an output whose logit begins higher in silence than in speech would
+    never see the speech, and stay dead.
+    """
+
+    def __init__(self, training: Training) -> None:
+        self._smoothing, self._label_smoothing = training.smoothing_steps, training.label_smoothing
+
+    def __call__(self, logits: Tensor, keyword: Tensor, start: Tensor, end: Tensor) -> Tensor:
+        """Cross-entropy of each window, (B,).
+
+        Args:
+            logits: (B, K, steps).
+            keyword: (B,) index of what is said, or -1 for silence.
+            start: Not used: the surest moment counts, wherever it is.
+            end: Not used.
+        """
+        moments = smoothed(logits, self._smoothing)
+        highest = (moments * moments.detach().softmax(2)).sum(2)
+        answers = F.pad(highest, (0, 1))  # silence
+        truth = torch.where(keyword >= 0, keyword, answers.shape[1] - 1)
+        return F.cross_entropy(answers, truth, reduction="none", label_smoothing=self._label_smoothing)
+
+
 class KeywordLoss:
     """Loss per window and keyword from logits (B, K, steps) and the place of the word."""
 
@@ -36,7 +64,7 @@ class KeywordLoss:
             end: (B,) sample at which the word has ended.
         """
         _, keywords, steps = logits.shape
-        scores = F.avg_pool1d(F.pad(logits, (self._smoothing - 1, 0), mode="replicate"), self._smoothing, 1)
+        scores = smoothed(logits, self._smoothing)
         step = torch.arange(steps, device=logits.device)
         first, last = self._step(end) - self._early, self._step(end) + self._late
         hit = (step >= first[:, None]) & (step <= last[:, None])  # (B, steps)
@@ -54,3 +82,8 @@ class KeywordLoss:
         """Index of the first logit that has heard everything before `sample`."""
         frames = sample - self._window + self._frame_hop
         return torch.div(frames + self._hop - 1, self._hop, rounding_mode="floor") - 1
+
+
+def smoothed(logits: Tensor, steps: int) -> Tensor:
+    """Mean of the last `steps` logits, (B, K, T) -> (B, K, T); the first one stands for those before it."""
+    return F.avg_pool1d(F.pad(logits, (steps - 1, 0), mode="replicate"), steps, 1)

@@ -50,14 +50,14 @@ class Material:
 def read_material(corpus: Path, recipe: Recipe) -> Material:
     """Read the manifests of a recipe's corpora; `corpus` is the one that validation plays too."""
     judged = recipe.validation
-    own = folded(read_corpus(corpus), recipe.keywords, judged.split, judged.fold)
+    own = folded(read_corpus(corpus), recipe.words, judged.split, judged.fold)
     clips = own + [clip for folder in recipe.data.speech for clip in read_corpus(Path(folder))]
     seen = [clip for clip in clips if clip.source not in recipe.data.exclude]
     held_out, mixed_in = judged.split, EvaluationSettings().noise_sources
     return Material(
         [clip for clip in seen if clip.split == "train"],
         [clip for clip in own if clip.split == held_out or clip.source in mixed_in],
-        problems(seen) + lacks(seen, recipe.keywords, held_out),
+        problems(seen) + lacks(seen, recipe.words, held_out),
     )
 
 
@@ -66,7 +66,7 @@ def decode(material: Material, recipe: Recipe, cache: Path) -> tuple[Library, Li
     known, held_out = (
         Library(clips, cache, recipe.features.sample_rate_hz) for clips in (material.known, material.held_out)
     )
-    left = lacks(known.readable() + held_out.readable(), recipe.keywords, recipe.validation.split)
+    left = lacks(known.readable() + held_out.readable(), recipe.words, recipe.validation.split)
     found = audible_problems([known, held_out], recipe)
     return known, held_out, found + [each for each in left if each.is_fatal]
 
@@ -99,7 +99,7 @@ def audible_problems(libraries: list[Library], recipe: Recipe) -> list[Problem]:
             names["silent"].append(str(clip.path))
         elif clip.kind == "keyword" and contrast_db < FLAT_DB:
             names["flat"].append(str(clip.path))
-        elif clip.kind == "keyword" and keyword_of(clip.label, recipe.keywords):
+        elif clip.kind == "keyword" and keyword_of(clip.label, recipe.words):
             word = f"{clip.path} ({(end - start) / rate_hz:.2f} s)"
             if end - start < BRIEF_S * rate_hz:
                 names["brief"].append(word)

@@ -27,6 +27,7 @@ from kws.corpus import Clip
 from kws.features import FRAME_STEP_BEL
 from kws.files import replacing
 from kws.train.augment import Augment, Dice
+from kws.train.clips import ClipSampler
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
 from kws.train.processes import Processes
@@ -150,7 +151,7 @@ def draw(sampler: WindowSampler, positive: bool, number: int) -> Drawn:
     seed = int(np.random.SeedSequence((recipe.seed, positive, number)).generate_state(1, np.uint64)[0])
     rng = np.random.default_rng(seed)
     windows = [
-        sampler.positive(i % len(recipe.keywords), rng) if positive else sampler.negative(rng)
+        sampler.positive(i % len(recipe.words), rng) if positive else sampler.negative(rng)
         for i in range(BATCH_WINDOWS)
     ]
     return stacked(windows, seed >> 1)
@@ -213,7 +214,8 @@ def _start_worker(clips: list[Clip], recipe: Recipe, cache: Path, renders: bool)
     torch.set_num_threads(1)
     library = Library(clips, cache, recipe.features.sample_rate_hz)
     renderer = Renderer(library, recipe, torch.device("cpu")) if renders else None
-    _worker = WindowSampler(library, recipe), renderer
+    sampler = ClipSampler(library, recipe) if recipe.classifies else WindowSampler(library, recipe)
+    _worker = sampler, renderer
 
 
 def _work(positive: bool, number: int) -> Columns | Drawn:

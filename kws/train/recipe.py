@@ -6,6 +6,7 @@ from typing import Literal
 from kws.errors import ConfigError
 from kws.features import FeatureSettings
 from kws.folds import parse_fold
+from kws.manifest import UNKNOWN, words_of
 from kws.train.reference import MAX_WEIGHT
 
 Range = tuple[float, float]
@@ -85,7 +86,7 @@ class Data:
     corpus: str = ""
     """Folder with a manifest.csv (docs/corpus.md); `kws train --data` overrides it."""
     speech: tuple[str, ...] = ()
-    """More corpora, of speech without keywords, as `kws corpus negatives` builds them."""
+    """More corpora, as `kws corpus negatives` and `kws corpus words` build them."""
     exclude: tuple[str, ...] = ()
     """Sources (folders of the corpus) that this run must not see."""
     window_frames: int = 240
@@ -151,6 +152,8 @@ class Training:
     """... to this long after it."""
     smoothing_steps: int = 8
     """Logits averaged into a score, while training and listening."""
+    label_smoothing: float = 0.1
+    """Of a classifier: this share of the truth is spread evenly over all answers (arXiv 1512.00567)."""
 
     def __post_init__(self) -> None:
         """Refuse a run that would see no window."""
@@ -220,7 +223,8 @@ class Recipe:
     name: str
     """Name of the model folder."""
     keywords: tuple[str, ...]
-    """Phrases as people write them; lead-in words ("hey") are understood by themselves."""
+    """Phrases as people write them; lead-in words ("hey") are understood by themselves. With `_unknown_` at
+    the end the model is a classifier: one decision for each short clip, `_silence_` being one more label."""
     start: str = ""
     """Run folder, model folder or model name whose float weights are the first ones; empty: random ones."""
     seed: int = 0
@@ -236,14 +240,26 @@ class Recipe:
     validation: Validation = field(default_factory=Validation)
 
     def __post_init__(self) -> None:
-        """Refuse a network without weights, or a receptive field that a training window cannot fill."""
+        """Refuse what training cannot work with: no weights, an order of outputs, a receptive field."""
         if not self.training.steps and not self.start:
             raise ConfigError("training.steps is 0, but start names no weights to keep; set one of them")
+        if UNKNOWN in self.keywords[:-1]:
+            raise ConfigError(f"keywords must name {UNKNOWN} last; move it")
         field_frames = self.network.receptive_field_frames
         if field_frames > self.data.window_frames:
             raise ConfigError(
                 f"data.window_frames is shorter than the receptive field of {field_frames}; enlarge it"
             )
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The keywords that people say: all but UNKNOWN."""
+        return words_of(self.keywords)
+
+    @property
+    def classifies(self) -> bool:
+        """Whether the model decides once for each clip (`kws classify`)."""
+        return UNKNOWN in self.keywords
 
     @property
     def window_samples(self) -> int:

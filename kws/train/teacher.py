@@ -12,7 +12,7 @@ from torch import Tensor
 from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
 from kws.train.learner import Learner
-from kws.train.loss import KeywordLoss
+from kws.train.loss import ClipLoss, KeywordLoss
 from kws.train.processes import Processes
 from kws.train.recipe import Recipe
 
@@ -22,7 +22,11 @@ class Teacher:
 
     def __init__(self, recipe: Recipe, batches: Batches, everyone: Processes) -> None:
         self.recipe, self.batches, self.everyone = recipe, batches, everyone
-        self.loss = KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
+        self.loss = (
+            ClipLoss(recipe.training)
+            if recipe.classifies
+            else KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
+        )
         self.frame_augment = FrameAugment(recipe.augmentation)
 
     def teach(self, learner: Learner) -> Tensor:

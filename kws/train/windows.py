@@ -58,7 +58,7 @@ class WindowSampler:
         for index in range(len(library)):
             if len(library.samples(index)):
                 self._sort(index)
-        for k, keyword in enumerate(recipe.keywords):
+        for k, keyword in enumerate(recipe.words):
             if not self._positives.get(k):
                 raise DataError(f"no training clip says {keyword!r}; add recordings or change keywords")
         for pool in ("speech", "ambient"):
@@ -71,11 +71,11 @@ class WindowSampler:
 
     def _sort(self, index: int) -> None:
         clip = self.library.clips[index]
-        keyword = keyword_of(clip.label, self.recipe.keywords)
+        keyword = keyword_of(clip.label, self.recipe.words)
         if keyword is not None and clip.kind in ("keyword", "synthetic"):
             real = clip.kind == "keyword"
             recording = clip.recording or str(index)
-            k = self.recipe.keywords.index(keyword)
+            k = self.recipe.words.index(keyword)
             self._positives[k][real][f"{clip.source}/{clip.speaker}"][recording].append(index)
             return
         # No negatives either: words beside the keyword, or the keyword without its "hey". Real voices that
@@ -110,13 +110,7 @@ class WindowSampler:
 
     def negative(self, rng: np.random.Generator) -> Window:
         """A window without a keyword, of a kind drawn by `negative_shares`."""
-        shares = {
-            kind: share
-            for kind, share in self.recipe.data.negative_shares.items()
-            if kind == "partial" or self._pools.get(kind)
-        }
-        weights = np.array(list(shares.values()))
-        kind = str(rng.choice(list(shares), p=weights / weights.sum()))
+        kind = self._negative_kind(rng)
         speech = np.zeros(self._samples, np.float32)
         if kind == "partial":
             speech = self._partial(rng)
@@ -130,7 +124,7 @@ class WindowSampler:
         It takes all of a word to wake: a network that has only met whole words may listen for a part of it.
         """
         speech = np.zeros(self._samples, np.float32)
-        word = self._word(self._positive_clip(int(rng.integers(len(self.recipe.keywords))), rng))
+        word = self._word(self._positive_clip(int(rng.integers(len(self.recipe.words))), rng))
         cut = int(len(word) * rng.uniform(0.35, 0.6))
         is_beginning = rng.random() < 0.5
         part = _fade(word[:cut] if is_beginning else word[cut:])
@@ -164,9 +158,23 @@ class WindowSampler:
             return Window(np.zeros_like(heard), heard, NEGATIVE, 0, 0)
         return Window(heard, self._background(rng), NEGATIVE, 0, 0)
 
+    def _negative_kind(self, rng: np.random.Generator) -> str:
+        """One of the kinds in `negative_shares` that the corpus has."""
+        shares = {
+            kind: share
+            for kind, share in self.recipe.data.negative_shares.items()
+            if kind == "partial" or self._pools.get(kind)
+        }
+        weights = np.array(list(shares.values()))
+        return str(rng.choice(list(shares), p=weights / weights.sum()))
+
+    def _real_share(self, keyword: int) -> float:
+        """Chance that a recording of `keyword` (index) is a real one."""
+        return self.recipe.data.real_share
+
     def _positive_clip(self, keyword: int, rng: np.random.Generator) -> int:
         kinds = self._positives[keyword]
-        real = rng.random() < self.recipe.data.real_share
+        real = rng.random() < self._real_share(keyword)
         speakers = kinds[real if kinds.get(real) else not real]
         # Speakers evenly, so that a contributor of twenty recordings does not outweigh twenty contributors.
         recordings = _pick(list(speakers.values()), rng)
