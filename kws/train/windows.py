@@ -133,7 +133,7 @@ class WindowSampler:
         _paste(speech, part, start, level)
         if rng.random() < 0.7:
             if is_beginning:
-                rest = self._stretch("speech", rng, self._samples - start - len(part))
+                rest = self._stretch("speech", rng, max(0, self._samples - start - len(part)))
                 _paste(speech, rest, start + len(part), level)
             else:
                 _paste(speech, self._stretch("speech", rng, start), 0, level)
