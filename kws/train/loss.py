@@ -19,9 +19,9 @@ AFTERGLOW_STEPS = 10
 class ClipLoss:
     """Loss per window of a classifier: cross-entropy of the very decision that `kws.classifier` makes.
 
-    Each output counts with the highest of its smoothed logits, silence with a logit of 0. But the gradient goes
-    to all moments, with their softmax as weights. If it went to the highest alone, an output whose logit begins
-    higher in silence than in speech would never be taught by the speech, and stay dead.
+    Each output counts with the highest of its smoothed logits, silence with a logit of 0. But the gradient
+    goes to all moments, with their softmax as weights. If it went to the highest alone, an output whose logit
+    begins higher in silence than in speech would never be taught by the speech, and stay dead.
     """
 
     def __init__(self, training: Training) -> None:
