@@ -27,17 +27,17 @@ CLASSIFIER: dict[str, Any] = RECIPE | {
         "negatives": 512,
         "negative_shares": {"words": 0.5, "ambient": 0.5},
     },
-    "augmentation": {"simulated_rooms": 2, "snr_db": [5, 25], "cut_probability": 0.5, "time_masks": 0},
+    "augmentation": RECIPE["augmentation"] | {"cut_probability": 0.5, "time_masks": 0, "mel_masks": 0},
     "training": {
-        "steps": 120,
+        "steps": 200,
         "positives_per_batch": 24,
         "negatives_per_batch": 40,
-        "learning_rate": 0.01,
+        "learning_rate": 0.006,
         "average_decay": 0.95,
-        "validate_every_steps": 120,
+        "validate_every_steps": 100,
         "smoothing_steps": 4,
     },
-    "quantisation": {"steps": 30, "calibration_windows": 128},
+    "quantisation": {"steps": 60, "calibration_windows": 128},
 }
 
 

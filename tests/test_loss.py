@@ -65,7 +65,7 @@ def clip_loss_of(logits: list[list[float]], label: int, **training: float) -> fl
 
 
 # The highest moments are ln 6 and ln 3; silence is 0: shares of 0.6, 0.3 and 0.1.
-LOGITS = [[-40.0, math.log(6), -40.0], [math.log(3), -40.0, -40.0]]
+LOGITS = [[-9.0, math.log(6), 0.0], [math.log(3), -9.0, 0.0]]
 
 
 @pytest.mark.parametrize(("label", "share"), [(0, 0.6), (1, 0.3), (-1, 0.1)])
@@ -82,9 +82,9 @@ def test_label_smoothing_asks_a_little_for_every_label() -> None:
 
 
 def test_clip_loss_averages_logits_before_it_takes_the_highest() -> None:
-    # Averages of two, the first logit standing for the one before it: -40, -18, 4, -18; and -40 throughout.
-    logits = [[-40.0, 4.0, 4.0, -40.0], [-40.0] * 4]
-    assert clip_loss_of(logits, 0, smoothing_steps=2) == pytest.approx(math.log1p(math.exp(-4)), abs=1e-5)
+    # Averages of two, the first logit standing for the one before it: 0, 2, 4, 2; and 0 throughout.
+    logits = [[0.0, 4.0, 4.0, 0.0], [0.0] * 4]
+    assert clip_loss_of(logits, 0, smoothing_steps=2) == pytest.approx(math.log1p(2 * math.exp(-4)), abs=1e-5)
 
 
 def test_every_moment_of_a_flat_output_is_taught() -> None:

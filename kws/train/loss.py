@@ -17,12 +17,11 @@ AFTERGLOW_STEPS = 10
 
 
 class ClipLoss:
-    """Loss per window of a classifier: cross-entropy of the decision that `kws.classifier` makes.
+    """Loss per window of a classifier: cross-entropy of the very decision that `kws.classifier` makes.
 
-    There each output counts with the highest of its smoothed logits, and silence with a logit of 0. Here the
-    moments are averaged with their softmax as weights, which is the highest one where there is a peak. The
-    highest alone teaches no other moment: an output whose logit begins higher in silence than in speech would
-    never see the speech, and stay dead.
+    Each output counts with the highest of its smoothed logits, silence with a logit of 0. But the gradient
+    goes to all moments, with their softmax as weights. If it went to the highest alone, an output whose logit
+    begins higher in silence than in speech would never be taught by the speech, and stay dead.
     """
 
     def __init__(self, training: Training) -> None:
@@ -38,7 +37,8 @@ class ClipLoss:
             end: Not used.
         """
         moments = smoothed(logits, self._smoothing)
-        highest = (moments * moments.detach().softmax(2)).sum(2)
+        taught = (moments * moments.detach().softmax(2)).sum(2)
+        highest = taught + (moments.amax(2) - taught).detach()  # the value of one, the gradient of the other
         answers = F.pad(highest, (0, 1))  # silence
         truth = torch.where(keyword >= 0, keyword, answers.shape[1] - 1)
         return F.cross_entropy(answers, truth, reduction="none", label_smoothing=self._label_smoothing)
