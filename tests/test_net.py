@@ -57,10 +57,11 @@ def test_folded_weights_compute_the_same(net: KeywordNet) -> None:
 @pytest.mark.parametrize(
     ("section", "message"),
     [
-        ({"training": {"steps": 0}}, r"training\.steps must be at least 1"),
+        ({"training": {"steps": 0}}, r"training\.steps is 0, but start names no weights"),
+        ({"training": {"steps": -1}}, r"training\.steps must not be negative"),
         ({"training": {"mined_share": 2.0}}, "shares of 1"),
         ({"quantisation": {"calibration_windows": 0}}, r"quantisation\.calibration_windows"),
-        ({"data": {"negative_shares": {"music": 1.0}}}, "some of speech, words"),
+        ({"data": {"negative_shares": {"music": 1.0}}}, "some of speech, synthetic"),
     ],
 )
 def test_recipe_that_would_teach_nothing_is_refused(section: dict[str, object], message: str) -> None:
