@@ -22,7 +22,7 @@ SPEAKERS = {voice.lang: voice for voice in reversed(VOICES["espeak-ng"])}
 
 
 def test_synthesis_makes_a_sound_corpus_of_the_length_asked_for(tmp_path: Path) -> None:
-    words = {voice.lang: vocabulary("en", []) for voice in VOICES["espeak-ng"]}
+    words = dict.fromkeys(SPEAKERS, vocabulary("en", []))
     rows = synthesise("espeak-ng", tmp_path, 0.02, words, jobs=2)
     write_manifest(tmp_path, rows)
     clips = read_corpus(tmp_path)
@@ -33,7 +33,7 @@ def test_synthesis_makes_a_sound_corpus_of_the_length_asked_for(tmp_path: Path) 
 
 
 def test_synthesis_is_reproducible_and_keeps_what_is_there(tmp_path: Path) -> None:
-    words = {voice.lang: vocabulary("de", ["alexa"]) for voice in VOICES["espeak-ng"]}
+    words = dict.fromkeys(SPEAKERS, vocabulary("de", ["alexa"]))
     first, second = (synthesise("espeak-ng", tmp_path / n, 0.001, words, jobs=2) for n in ("a", "b"))
     assert first == second
     one, other = (tmp_path / n / first[3]["path"] for n in ("a", "b"))
