@@ -1,8 +1,8 @@
 """Frozen dataclasses filled from YAML: unknown keys are refused by dotted path, with the nearest legal key.
 
 The dataclasses are the schema: field names are the keys, annotations the types, defaults the defaults.
-Supported annotations: bool, int, float, str, tuple[T, ...], tuple[T, T], dict[str, T], Literal, T | None and
-other dataclasses.
+Supported annotations: bool, int, float, str, tuple[T, ...], tuple[T, T], dict[str, T], Literal, other
+dataclasses, and unions of these and None.
 """
 
 import dataclasses
@@ -16,6 +16,8 @@ import yaml
 from kws.errors import ConfigError
 
 T = TypeVar("T")
+
+_SCALARS: dict[Any, str] = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
 
 
 def load(path: Path, cls: type[T], changes: Iterable[str] = ()) -> T:
@@ -83,14 +85,12 @@ def _merged(old: Any, new: Any) -> Any:
     return old | {key: _merged(old.get(key), value) for key, value in new.items()}
 
 
-def _convert(value: Any, kind: Any, path: str) -> Any:  # noqa: PLR0911 - one return per kind of annotation
+def _convert(value: Any, kind: Any, path: str) -> Any:
     origin, arguments = get_origin(kind), get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _convert_fields(value, kind, path)
     if origin in (Union, types.UnionType):
-        if value is None and type(None) in arguments:
-            return None
-        return _convert(value, next(a for a in arguments if a is not type(None)), path)
+        return _convert_union(value, arguments, path)
     if origin is tuple:
         return _convert_tuple(value, arguments, path)
     if origin is dict:
@@ -128,6 +128,39 @@ def _convert_fields(value: Any, kind: Any, path: str) -> Any:
         raise ConfigError(f"{path}.{error}" if path else str(error)) from None
 
 
+def _convert_union(value: Any, kinds: tuple[Any, ...], path: str) -> Any:
+    """The first kind that has the value's shape (mapping, list or scalar) and takes it."""
+    if value is None and type(None) in kinds:
+        return None
+    shaped = [kind for kind in kinds if _shape_of_kind(kind) is _shape(value)] or [
+        kind for kind in kinds if kind is not type(None)
+    ]
+    for kind in shaped[:-1]:
+        try:
+            return _convert(value, kind, path)
+        except ConfigError:
+            continue
+    if len(shaped) == 1:
+        return _convert(value, shaped[0], path)
+    try:
+        return _convert(value, shaped[-1], path)
+    except ConfigError:
+        names = [_SCALARS.get(kind) or "one of " + ", ".join(map(str, get_args(kind))) for kind in shaped]
+        raise _wrong(path, " or ".join(names), value) from None
+
+
+def _shape(value: Any) -> type:
+    return dict if isinstance(value, dict) else tuple if isinstance(value, (list, tuple)) else str
+
+
+def _shape_of_kind(kind: Any) -> type | None:
+    if dataclasses.is_dataclass(kind) or get_origin(kind) is dict:
+        return dict
+    if get_origin(kind) is tuple:
+        return tuple
+    return None if kind is type(None) else str
+
+
 def _convert_tuple(value: Any, arguments: tuple[Any, ...], path: str) -> tuple[Any, ...]:
     if not isinstance(value, (list, tuple)):
         raise _wrong(path, "a list", value)
@@ -151,8 +184,7 @@ def _convert_scalar(value: Any, kind: Any, path: str) -> Any:
         except ValueError:
             raise _wrong(path, "a number", value) from None
     if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        names = {int: "a whole number", float: "a number", str: "text", bool: "true or false"}
-        raise _wrong(path, names.get(kind, kind.__name__), value)
+        raise _wrong(path, _SCALARS.get(kind, kind.__name__), value)
     return value
 
 

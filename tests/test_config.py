@@ -140,3 +140,40 @@ def test_wrong_change_is_named(tmp_path, change, message):
     path.write_text("name: tree\n")
     with pytest.raises(ConfigError, match=message):
         load(path, Recipe, [change])
+
+
+@dataclass(frozen=True)
+class Choice:
+    device: int | str | None = None
+    rates: float | dict[str, float] | None = None
+    pick: int | Literal["mix"] | tuple[float, ...] = 0
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        ({"device": 3}, Choice(device=3)),
+        ({"device": "USB"}, Choice(device="USB")),
+        ({"device": None}, Choice()),
+        ({"rates": 1}, Choice(rates=1.0)),
+        ({"rates": {"alexa": 2}}, Choice(rates={"alexa": 2.0})),
+        ({"pick": "mix"}, Choice(pick="mix")),
+        ({"pick": [0.5, 0.5]}, Choice(pick=(0.5, 0.5))),
+    ],
+)
+def test_union_takes_the_kind_that_fits(data, expected):
+    assert parse(data, Choice) == expected
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"device": 1.5}, "device must be a whole number or text, not 1.5"),
+        ({"rates": {"alexa": "often"}}, "rates.alexa must be a number, not 'often'"),
+        ({"pick": "left"}, "pick must be a whole number or one of mix, not 'left'"),
+        ({"pick": ["a"]}, r"pick\[0\] must be a number"),
+    ],
+)
+def test_union_names_what_it_takes(data, message):
+    with pytest.raises(ConfigError, match=message):
+        parse(data, Choice)

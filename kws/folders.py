@@ -1,0 +1,48 @@
+"""Where a running daemon keeps its sockets and its state, and where a client looks for them.
+
+systemd names both folders ($RUNTIME_DIRECTORY, $STATE_DIRECTORY). Without it they are the user's own: sockets
+in $XDG_RUNTIME_DIR, state in $XDG_STATE_HOME; root's are /run/kws and /var/lib/kws.
+"""
+
+import os
+from pathlib import Path
+
+NAME = "kws"
+
+
+def runtime_folder() -> Path:
+    """The folder of this daemon's sockets; it may have to be made."""
+    return _given("RUNTIME_DIRECTORY") or _own_runtime() / NAME
+
+
+def state_folder() -> Path:
+    """The folder of what this daemon keeps; it may have to be made."""
+    given = _given("STATE_DIRECTORY")
+    if given:
+        return given
+    if os.geteuid() == 0:
+        return Path("/var/lib") / NAME
+    return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / NAME
+
+
+def find_runtime(instance: str | None = None) -> Path:
+    """The folder of a running daemon's sockets: the user's own daemon if there is one, else the machine's.
+
+    Args:
+        instance: NAME of `kws@NAME.service`, where several run.
+    """
+    name = f"{NAME}-{instance}" if instance else NAME
+    folders = [parent / name for parent in (_own_runtime(), Path("/run"))]
+    return next((folder for folder in folders if folder.is_dir()), folders[-1])
+
+
+def _own_runtime() -> Path:
+    if os.environ.get("XDG_RUNTIME_DIR"):
+        return Path(os.environ["XDG_RUNTIME_DIR"])
+    return Path("/run") if os.geteuid() == 0 else Path(f"/run/user/{os.geteuid()}")
+
+
+def _given(variable: str) -> Path | None:
+    """The first of the folders that systemd separates by colons."""
+    text = os.environ.get(variable, "").partition(":")[0]
+    return Path(text) if text else None
