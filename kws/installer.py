@@ -186,8 +186,8 @@ def _switch(layout: Layout, start: list[str]) -> list[Step]:
     renew = [command(*layout.systemctl, "daemon-reload")]
     if rules and Path("/run/udev/control").exists():
         renew += [command("udevadm", "control", "--reload"), command("udevadm", "trigger", "-s", "powercap")]
-    # A pattern takes those that are running; a service that is not is left so.
-    begin = [command(*layout.systemctl, "try-restart", _unit(None), _unit("*"))]
+    running = _running(layout)
+    begin = [command(*layout.systemctl, "restart", *running)] if running else []
     begin += [command(*layout.systemctl, "enable", "--now", unit) for unit in start]
     return [
         Step(f"copy to {folder}: {packages}", lambda: program.copy(folder)),
@@ -235,6 +235,14 @@ def _or_back(begin: list[Step], way_back: list[Step], renew: list[Step]) -> list
 
 def _unit(instance: str | None) -> str:
     return f"kws@{instance}.service" if instance else "kws.service"
+
+
+def _running(layout: Layout) -> list[str]:
+    """Our services that run, or try to; one that was stopped shall stay so."""
+    states = "--state=active,activating,reloading"
+    query = [*layout.systemctl, "list-units", "--plain", "--no-legend", states, _unit(None), _unit("*")]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    return [line.split()[0] for line in done.stdout.splitlines()]
 
 
 def _drop_ins(layout: Layout) -> list[Path]:

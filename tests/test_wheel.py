@@ -3,9 +3,7 @@
 import os
 import re
 import subprocess
-import sys
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
 
@@ -16,38 +14,6 @@ from kws.errors import MissingExtra
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "models" / "default" / "example.flac"
 HAS_MODEL = (EXAMPLE.parent / "manifest.yaml").is_file()
-NO_INDEX = re.compile(r"No matching distribution|Could not find a version|Failed to establish|Connection")
-
-
-def pip(python: Path | str, *arguments: object) -> None:
-    """Run pip; without a package index the test is skipped, except where CI must not be fooled."""
-    done = subprocess.run(
-        [python, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode and NO_INDEX.search(done.stderr) and not os.environ.get("CI"):
-        pytest.skip("pip reaches no package index")
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    pip(sys.executable, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
-    (path,) = folder.glob("kws-*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `kws` of a clean environment that holds the wheel and what it depends on."""
-    home = tmp_path_factory.mktemp("clean") / "venv"
-    venv.create(home, with_pip=True)
-    pip(home / "bin" / "python", "install", "--quiet", wheel)
-    return home / "bin" / "kws"
 
 
 def run(program: Path, home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
