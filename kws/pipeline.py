@@ -37,6 +37,8 @@ class Pipeline:
         self.gate = Gate(gate, rate_hz) if gate and gate.enabled else None
         self.scores: Scores = np.zeros((0, len(model.keywords)), np.float32)
         """What the last call produced, (steps, keywords); none while the gate is closed."""
+        self.heard: list[tuple[int, Scores, list[Detection]]] = []
+        """The same in stretches without a gap: samples left out before it, its scores and detections."""
         self.spent_ns = Spent()
         """What the last call of `feed` cost."""
 
@@ -49,17 +51,20 @@ class Pipeline:
         start_ns = perf_counter_ns()
         passages = [Passage(0, samples)] if self.gate is None else self.gate.feed(samples)
         gated_ns = perf_counter_ns()
-        detections, scores, features_ns, model_ns = [], [self.scores[:0]], 0, 0
+        self.heard, features_ns, model_ns = [], 0, 0
         for passage in passages:
             self.detector.skip(passage.skipped_before)
-            scores.append(self.stream.feed(passage.samples))
-            detections += self.detector.feed(scores[-1])
+            scores = self.stream.feed(passage.samples)
+            self.heard.append((passage.skipped_before, scores, self.detector.feed(scores)))
             features_ns += self.stream.features_ns
             model_ns += self.stream.model_ns
-        self.scores = scores[1] if len(scores) == 2 else np.concatenate(scores)  # one block is one passage
+        if len(self.heard) == 1:  # the usual case
+            self.scores = self.heard[0][1]
+        else:
+            self.scores = np.concatenate([self.scores[:0], *(scores for _, scores, _ in self.heard)])
         decision_ns = perf_counter_ns() - gated_ns - features_ns - model_ns
         self.spent_ns = Spent(gated_ns - start_ns, features_ns, model_ns, decision_ns)
-        return detections
+        return [detection for _, _, detections in self.heard for detection in detections]
 
     def flush(self) -> list[Detection]:
         """What the last, unfinished step holds. Call `reset` before other audio."""
