@@ -89,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
     command("bench", "Measure speed and memory on this machine.", _bench)
     command("train", "Train a network, then fine-tune it to 8-bit integers.", _train)
     command("export", "Turn a training run into a model folder.", _export)
+    command("captures", "List, delete or export the recordings that the service kept.", _captures)
     command("corpus", "Check a corpus, import one, or build negatives.", _corpus)
     return parser
 
@@ -265,6 +266,39 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
         "--takes", type=_positive, default=100, metavar="N", help="of each word; default: %(default)s"
     )
     words.add_argument("--kokoro", type=Path, metavar="DIR", help="folder of Kokoro's model: better voices")
+
+
+def _captures(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(action="list")
+    _captures_of(parser, None)
+    actions = parser.add_subparsers(metavar="ACTION", help="default: list")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub.set_defaults(action=name)
+        _captures_of(sub, argparse.SUPPRESS)
+        return sub
+
+    listing = action("list", "List them, oldest first.")
+    for each in (parser, listing):
+        default = False if each is parser else argparse.SUPPRESS
+        each.add_argument("--json", action="store_true", default=default, help="print one JSON object each")
+    delete = action("delete", "Delete some of them.")
+    delete.add_argument("numbers", nargs="*", type=_positive, metavar="NUMBER", help="as listed")
+    delete.add_argument("--all", action="store_true", help="delete every one")
+    exports = action("export", "Copy them into a corpus to train on.")
+    exports.add_argument("destination", type=Path, metavar="DEST", help="folder of the corpus; may exist")
+
+
+def _captures_of(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="where they are; default: the user's own, else the service's (needs sudo)",
+    )
+    parser.add_argument("--instance", default=default, metavar="NAME", help="of kws@NAME.service")
 
 
 def _strict(parser: argparse.ArgumentParser) -> None:

@@ -36,6 +36,13 @@ def find_runtime(instance: str | None = None) -> Path:
     return next((folder for folder in folders if folder.is_dir()), folders[-1])
 
 
+def find_state(instance: str | None = None) -> Path:
+    """The folder of what a daemon keeps: the user's own if there is one, else the machine's service's."""
+    name = f"{NAME}-{instance}" if instance else NAME
+    folders = [parent / name for parent in (state_folder().parent, Path("/var/lib"))]
+    return next((folder for folder in folders if folder.is_dir()), folders[-1])
+
+
 def _own_runtime() -> Path:
     if os.environ.get("XDG_RUNTIME_DIR"):
         return Path(os.environ["XDG_RUNTIME_DIR"])
