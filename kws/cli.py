@@ -81,6 +81,7 @@ def _parser() -> argparse.ArgumentParser:
         fill(sub)
 
     command("listen", "Listen to a microphone, a file or standard input.", _listen)
+    command("run", "Listen for months: the daemon behind the service.", _run)
     command("detect", "Score audio files at full speed.", _detect)
     command("classify", "Decide what each short clip says.", _classify)
     command("devices", "List the microphones.", lambda _: None)
@@ -125,6 +126,18 @@ def _listen(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per detection")
     parser.add_argument("--realtime", action="store_true", help="play a file at the speed of a microphone")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="default: ~/.config/kws/kws.yaml, else /etc/kws/kws.yaml, else built in",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check configuration and model, say what they mean, and end"
+    )
 
 
 def _detect(parser: argparse.ArgumentParser) -> None:

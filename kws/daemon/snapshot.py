@@ -6,6 +6,7 @@ The keys are a contract with every reader; a change that breaks one raises the v
 import math
 import os
 import time
+from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -23,13 +24,12 @@ class Counts:
     """Detections and near misses of each keyword since the start."""
 
     def __init__(self) -> None:
-        self.detections: dict[str, int] = {}
-        self.near_misses: dict[str, int] = {}
+        self.detections: Counter[str] = Counter()
+        self.near_misses: Counter[str] = Counter()
 
     def add(self, what: Detection | NearMiss) -> None:
         """Count one."""
-        counts = self.detections if isinstance(what, Detection) else self.near_misses
-        counts[what.keyword] = counts.get(what.keyword, 0) + 1
+        (self.detections if isinstance(what, Detection) else self.near_misses)[what.keyword] += 1
 
 
 def snapshot(appliance: "Appliance") -> dict[str, Any]:
@@ -117,11 +117,11 @@ def _keywords(appliance: "Appliance") -> dict[str, Any]:
     counts, said = appliance.counts, appliance.feedback.since_start
     return {
         keyword: {
-            "detections": counts.detections.get(keyword, 0),
-            "near_misses": counts.near_misses.get(keyword, 0),
+            "detections": counts.detections[keyword],
+            "near_misses": counts.near_misses[keyword],
             "false_accepts": said["false", keyword],
             "missed": said["missed", keyword],
-            "per_hour": _ratio(counts.detections.get(keyword, 0), hours),
+            "per_hour": _ratio(counts.detections[keyword], hours),
         }
         for keyword in appliance.hearing.chain.model.manifest.words
     }
