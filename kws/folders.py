@@ -36,11 +36,12 @@ def find_runtime(instance: str | None = None) -> Path:
     return next((folder for folder in folders if folder.is_dir()), folders[-1])
 
 
-def find_state(instance: str | None = None) -> Path:
-    """The folder of what a daemon keeps: the user's own if there is one, else the machine's service's."""
+def find_state(part: str, instance: str | None = None) -> Path:
+    """The folder `part` of what a daemon keeps: the user's own daemon if it is there, else the machine's."""
     name = f"{NAME}-{instance}" if instance else NAME
-    folders = [parent / name for parent in (state_folder().parent, Path("/var/lib"))]
-    return next((folder for folder in folders if folder.is_dir()), folders[-1])
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # of systemd before 254
+    folders = [parent / name / part for parent in (state_folder().parent, config, Path("/var/lib"))]
+    return next((folder for folder in folders[:-1] if folder.is_dir()), folders[-1])
 
 
 def _own_runtime() -> Path:

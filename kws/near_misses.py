@@ -19,8 +19,9 @@ from kws.scores import Scores
 if TYPE_CHECKING:
     from kws.model import Model
 
-FLOOR = 0.5
-"""Scores below this are nothing; half of the threshold, where that is lower."""
+FLOOR_SHARE = 0.5
+"""Scores below this share of the threshold are nothing. By the operating curves of the shipped models, speech
+without a keyword reaches half the threshold three to ten times an hour."""
 
 SHORTEST_REST_SECONDS = 0.5
 """Two near misses of a model without a refractory period are at least this far apart."""
@@ -44,14 +45,12 @@ class NearMisses:
         first_score_samples: int,
         score_hop_samples: int,
         sample_rate_hz: int = 16_000,
-        floor: float = FLOOR,
     ) -> None:
         self.keywords, self.sample_rate_hz = keywords, sample_rate_hz
         self._first, self._hop = first_score_samples, score_hop_samples
-        limits = [min(floor, settings.thresholds.get(k, np.inf) / 2) for k in keywords]
-        self._rivals = [i for i, k in enumerate(keywords) if k not in settings.thresholds]
-        self._floors = np.array(limits, np.float32)
-        self._floors[self._rivals] = np.inf
+        thresholds = [settings.thresholds.get(keyword, np.inf) for keyword in keywords]
+        self._floors = FLOOR_SHARE * np.array(thresholds, np.float32)
+        self._rivals = [i for i, keyword in enumerate(keywords) if keyword not in settings.thresholds]
         # Without a rest there would be no time for the detection that follows a rising score.
         self._rest_samples = round(max(settings.refractory_seconds, SHORTEST_REST_SECONDS) * sample_rate_hz)
         self.reset()

@@ -15,7 +15,7 @@ _MEGABYTE = 1_000_000
 def run(options: argparse.Namespace) -> int:
     """List them unless another action is named."""
     try:
-        folder = options.folder or find_state(options.instance) / FOLDER
+        folder = options.folder or find_state(FOLDER, options.instance)
         captures = read_archive(folder)
     except PermissionError as error:
         raise KwsError(f"cannot read {error.filename}: {error.strerror}; run it with sudo") from error
@@ -25,7 +25,7 @@ def run(options: argparse.Namespace) -> int:
         return _export(captures, options.destination)
     if options.json:
         for capture in captures:
-            print(json.dumps(capture.fields(), ensure_ascii=False))
+            print(json.dumps(capture.fields()))
     else:
         _list(folder, captures)
     return 0
@@ -38,10 +38,9 @@ def _list(folder: Path, captures: list[Capture]) -> None:
         return
     print(f"{'number':>6}  {'when':<20} {'what':<10} {'score':>5} {'said':<7} {'kB':>5}  keyword")
     for each in captures:
-        score, when = each.event.get("score"), str(each.event.get("wall_time", ""))[:19].replace("T", " ")
-        shown = f"{score:.2f}" if isinstance(score, (int, float)) else ""
+        score = "" if each.score is None else f"{each.score:.2f}"
         print(
-            f"{each.number:>6}  {when:<20} {each.kind:<10} {shown:>5} {each.label or '':<7} "
+            f"{each.number:>6}  {each.when:<20} {each.kind:<10} {score:>5} {each.label or '':<7} "
             f"{each.bytes / 1000:>5.0f}  {each.keyword}"
         )
     megabytes = sum(each.bytes for each in captures) / _MEGABYTE

@@ -7,7 +7,6 @@ so that the oldest is known however often the clock jumps: a Raspberry Pi starts
 import json
 import os
 import re
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,10 @@ FOLDER = "captures"
 Label = Literal["false", "missed"]
 """What a user says about one: a detection that was wrong, a keyword that was not detected."""
 
+BEFORE_SECONDS, AFTER_SECONDS = 1.65, 0.3
+"""Around a detection: the receptive field of the wake word models, and the end of a word detected early."""
+
+_LONGEST_S = 60.0  # of a recording; an event beyond is a damaged JSON file
 _NAME = re.compile(r"(\d{6,})-.+")
 
 
@@ -45,12 +48,23 @@ class Capture:
     @property
     def kind(self) -> str:
         """`detection`, `near-miss` or `missed`; `unknown` when its JSON file is lost or damaged."""
-        return str(self.event.get("event", "unknown"))
+        return _text(self.event.get("event")) or "unknown"
 
     @property
     def keyword(self) -> str:
         """Empty when unknown."""
-        return str(self.event.get("keyword") or "")
+        return _text(self.event.get("keyword"))
+
+    @property
+    def when(self) -> str:
+        """UTC, to the second; empty when unknown."""
+        return _text(self.event.get("wall_time"))[:19].replace("T", " ")
+
+    @property
+    def score(self) -> float | None:
+        """Of the event, 0..1; None when unknown."""
+        score = self.event.get("score")
+        return float(score) if isinstance(score, (int, float)) and 0 <= score <= 1 else None
 
     def fields(self) -> dict[str, Any]:
         """What JSON shows of it."""
@@ -114,8 +128,8 @@ def export(captures: Iterable[Capture], destination: Path) -> tuple[Path, dict[s
 
     A detection is a spoken keyword unless the user called it false: then it is speech to train against. A
     near miss is a spoken keyword if the user called it missed; else nobody knows what it is, and it is left
-    out.
-    All of it is for training: the same people speak in every capture, and may not be in two splits.
+    out. Of spoken keywords only what the network decided on is copied, so that the word is most of it. All
+    is for training: the same people speak in every capture, and may not be in two splits.
 
     Returns:
         The manifest, and how many were exported or left out and as what.
@@ -125,41 +139,48 @@ def export(captures: Iterable[Capture], destination: Path) -> tuple[Path, dict[s
     rows = {row["path"]: row for row in manifest_rows(destination)}
     counts = {"spoken": 0, "false": 0, "unknown": 0, "damaged": 0}
     for capture in captures:
-        sort, label = _meaning(capture)
-        seconds = _seconds(capture.path) if sort != "unknown" else None
-        if sort != "unknown" and not seconds:
-            sort = "damaged"
-        counts[sort] += 1
+        sort = _sort(capture)
         name = f"{FOLDER}/{capture.path.name}"
         rows.pop(name, None)  # it may have been labelled since
-        if sort in ("spoken", "false"):
-            with replacing(destination / name) as partial:
-                shutil.copyfile(capture.path, partial)
-            rows[name] = {
-                "path": name,
-                "label": label,
-                "kind": "keyword" if sort == "spoken" else "speech",
-                "seconds": f"{seconds:.3f}",
-                "split": "train",
-            }
+        if sort != "unknown":
+            seconds = _copy(capture, destination / name, only_word=sort == "spoken")
+            if seconds:
+                rows[name] = {
+                    "path": name,
+                    "label": capture.keyword if sort == "spoken" else "",
+                    "kind": "keyword" if sort == "spoken" else "speech",
+                    "seconds": f"{seconds:.3f}",
+                    "split": "train",
+                }
+            else:
+                sort = "damaged"
+        counts[sort] += 1
     return write_manifest(destination, rows.values()), counts
 
 
-def _meaning(capture: Capture) -> tuple[str, str]:
-    """As what it is exported, and with which label."""
-    if capture.label == "missed" or (capture.kind == "detection" and capture.label is None):
-        return ("spoken", capture.keyword) if capture.keyword else ("unknown", "")
-    return ("false" if capture.label == "false" else "unknown"), ""
+def _sort(capture: Capture) -> str:
+    """As what it is exported."""
+    if capture.label == "false":
+        return "false"
+    is_spoken = capture.label == "missed" or capture.kind == "detection"
+    return "spoken" if is_spoken and capture.keyword else "unknown"
 
 
-def _seconds(path: Path) -> float | None:
-    """Length of a recording; None when it is no audio."""
+def _copy(capture: Capture, path: Path, *, only_word: bool) -> float:
+    """Write a recording, or what lies around its event, to `path`; its seconds, 0 when it cannot be read."""
     import soundfile  # noqa: PLC0415 - only exporting needs it
 
     try:
-        return float(soundfile.info(str(path)).duration)
+        samples, rate_hz = soundfile.read(str(capture.path), dtype="int16")
     except soundfile.LibsndfileError:
-        return None
+        return 0.0
+    if only_word and capture.event_at_s is not None:
+        first, last = (round((capture.event_at_s + s) * rate_hz) for s in (-BEFORE_SECONDS, AFTER_SECONDS))
+        samples = samples[max(0, first) : max(0, last)]
+    if len(samples):
+        with replacing(path) as partial:
+            soundfile.write(str(partial), samples, rate_hz, format="FLAC")
+    return float(len(samples) / rate_hz)
 
 
 def _files(folder: Path) -> dict[int, list[Path]]:
@@ -182,7 +203,7 @@ def _capture(number: int, path: Path, paths: list[Path]) -> Capture:
         number=number,
         path=path,
         event=event if isinstance(event, dict) else {},
-        event_at_s=float(at_s) if isinstance(at_s, (int, float)) else None,
+        event_at_s=float(at_s) if isinstance(at_s, (int, float)) and 0 <= at_s < _LONGEST_S else None,
         label=label if label in get_args(Label) else None,
         bytes=sum(map(_size, paths)),
     )
@@ -194,6 +215,12 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError):  # power was lost, or somebody edited it
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def _text(value: Any) -> str:
+    """What can be printed, whatever a damaged file holds."""
+    text = value if isinstance(value, str) else ""
+    return "".join(c for c in text if c.isprintable())
 
 
 def _size(path: Path) -> int:

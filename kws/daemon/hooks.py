@@ -16,6 +16,7 @@ import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, Literal, cast
 
 from kws.errors import ConfigError
@@ -35,7 +36,7 @@ _TAIL_BYTES = 2048  # of the output, kept for the log
 _CHUNK_BYTES = 65536  # what a pipe holds
 _DRAIN_SECONDS, _POLL_SECONDS = 0.01, 0.25  # between two looks at a hook that prints much, or anything else
 _GRACE_SECONDS = 2.0  # between TERM and KILL
-_NICENESS = 5
+_NICENESS, _OOM_SCORE = 5, 500
 
 
 @dataclass(frozen=True)
@@ -132,8 +133,7 @@ class _Running:
             env=_environment(event),
             start_new_session=True,
         )
-        with contextlib.suppress(OSError):  # it may have ended, or a sandbox forbid it
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, _NICENESS)
+        _step_back(self._process.pid)
         self._output = cast(IO[bytes], self._process.stdout)
         os.set_blocking(self._output.fileno(), False)
         self._limit_s = settings.timeout_seconds
@@ -187,6 +187,13 @@ class _Running:
     def _signal(self, number: signal.Signals) -> None:
         with contextlib.suppress(OSError):  # nobody is left, or it has become another user
             os.killpg(self._process.pid, number)
+
+
+def _step_back(group: int) -> None:
+    """Let the daemon go first: at the processor, and in being spared when memory runs out."""
+    with contextlib.suppress(OSError):  # it has ended already, or a sandbox forbids it
+        os.setpriority(os.PRIO_PGRP, group, _NICENESS)
+        Path(f"/proc/{group}/oom_score_adj").write_text(str(_OOM_SCORE), encoding="ascii")
 
 
 def _filled(argument: str, event: Mapping[str, Any]) -> str:
