@@ -218,6 +218,21 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help="measure training this recipe, on synthetic sound, instead of listening (needs the train extra)",
     )
+    parser.add_argument(
+        "--microphone",
+        action="store_true",
+        help="run the whole daemon at a virtual microphone, at the pace of the world (needs PulseAudio): "
+        "end of word to event, CPU, memory; --seconds 3600 is a soak test",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="with --microphone: settings of the daemon"
+    )
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        metavar="PYTHON",
+        help="with --microphone: an interpreter with pymicro-wakeword and sounddevice, which listens too",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
