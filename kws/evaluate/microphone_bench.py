@@ -24,6 +24,7 @@ import kws
 from kws import client
 from kws.audio import BLOCK_MS, read_audio
 from kws.errors import KwsError, ModelError
+from kws.evaluate.bench import environment
 from kws.evaluate.span import word_span
 from kws.evaluate.virtual_microphone import NAME, VirtualMicrophone
 from kws.model import Model
@@ -189,13 +190,21 @@ def _measure(
         "words": len(spoken),
         "missed": len(spoken) - len(delays_ms),
         "cpu_ms_per_s": cpu_ms_per_s,
+        "cpu_ratio": _ratio(cpu_ms_per_s),
         "memory_mb": {name: {"start": start[name][0], "end": p.memory_mb()} for name, p in programs.items()},
         "threads": {name: {"start": start[name][1], "end": p.threads()} for name, p in programs.items()},
         "wakeups_per_s": status["cpu"]["wakeups_per_s"],
         "gate": status["gate"],
         "lost_ms": status["audio"]["lost_ms"],
         "latency_ms": status["latency_ms"]["since_start"],
+        **environment(),
     }
+
+
+def _ratio(cpu_ms_per_s: dict[str, dict[str, float]]) -> dict[str, float] | None:
+    if "peer" not in cpu_ms_per_s:
+        return None
+    return {kind: ours / cpu_ms_per_s["peer"][kind] for kind, ours in cpu_ms_per_s["kws"].items()}
 
 
 def _program(folder: Path, model: Model, config: Path | None) -> list[str]:
