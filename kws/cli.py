@@ -85,6 +85,11 @@ def _parser() -> argparse.ArgumentParser:
     command("detect", "Score audio files at full speed.", _detect)
     command("classify", "Decide what each short clip says.", _classify)
     command("devices", "List the microphones.", lambda _: None)
+    command("status", "Show what the running daemon hears, costs and draws.", _status)
+    command("events", "Follow what the running daemon hears, as JSON lines.", _events)
+    command("mute", "Close the running daemon's microphone.", _mute)
+    command("unmute", "Open it again.", _instance)
+    command("feedback", "Tell the running daemon that it heard wrongly, or missed a word.", _feedback)
     command("models", "List the installed models and what they measured.", lambda _: None)
     command("evaluate", "Measure false rejects and false accepts on a corpus.", _evaluate)
     command("bench", "Measure speed and memory on this machine.", _bench)
@@ -161,6 +166,43 @@ def _files(parser: argparse.ArgumentParser) -> None:
         "--list", metavar="FILES.txt", help="read the file names from here, one a line; - is standard input"
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="audio: WAV, FLAC, Ogg, Opus, MP3")
+
+
+def _instance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--instance", metavar="NAME", help="of kws@NAME.service, where several run")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print it as one JSON object")
+    form.add_argument("--watch", action="store_true", help="show level, scores and detections live")
+    form.add_argument("--prometheus", action="store_true", help="print it as Prometheus reads it")
+
+
+def _events(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    parser.add_argument("--count", type=_positive, metavar="N", help="end after N events; default: Ctrl-C")
+
+
+def _mute(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    parser.add_argument(
+        "--for",
+        type=_seconds,
+        dest="seconds",
+        metavar="TIME",
+        help="90s, 30m, 2h or 1d; default: until kws unmute",
+    )
+
+
+def _feedback(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    parser.add_argument(
+        "kind",
+        choices=("false", "missed"),
+        help="false: the last detection was none; missed: a keyword was said just now and not heard",
+    )
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -336,6 +378,17 @@ def _strict(parser: argparse.ArgumentParser) -> None:
 def _numbers(text: str) -> list[float]:
     """`10,0`; argparse turns a ValueError into a sentence of its own."""
     return [float(number) for number in text.split(",")]
+
+
+def _seconds(text: str) -> int:
+    """`30m` in seconds."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS_S or not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError("write a whole number and a unit: 90s, 30m, 2h or 1d")
+    return int(number) * _UNITS_S[unit]
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _positive(text: str) -> int:
