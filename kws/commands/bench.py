@@ -53,7 +53,9 @@ def _print_microphone(found: dict[str, Any]) -> None:
     machine, delay, gate = found["machine"], found["end_of_word_to_event_ms"], found["gate"]
     print(f"{found['model']} on {machine['cpu']}, {machine['cores']} cores, {machine['system']}")
     print(", ".join(f"{name} {number}" for name, number in found["versions"].items()))
-    print(f"{found['seconds']} s at a virtual microphone, blocks of {found['block_ms']} ms, everything included:")
+    print(
+        f"{found['seconds']} s at a virtual microphone, blocks of {found['block_ms']} ms, everything included:"
+    )
     for name, cpu in found["cpu_ms_per_s"].items():
         memory, threads = found["memory_mb"][name], found["threads"][name]
         print(
@@ -65,7 +67,9 @@ def _print_microphone(found: dict[str, Any]) -> None:
         print(f"  kws / peer: {ratio['quiet']:.2f} in a quiet room, {ratio['speech']:.2f} in speech")
     print(f"{found['words']} words spoken, {found['missed']} missed")
     if delay["p50"] is not None:
-        print(f"end of word to event: p50 {delay['p50']:.0f} ms, p95 {delay['p95']:.0f}, max {delay['p100']:.0f}")
+        print(
+            f"end of word to event: p50 {delay['p50']:.0f} ms, p95 {delay['p95']:.0f}, max {delay['p100']:.0f}"
+        )
     print(
         f"{found['wakeups_per_s'] or 0:.0f} wake-ups/s, lost {found['lost_ms']:.0f} ms, "
         f"gate open {100 * (gate['duty_cycle'] or 0):.0f} % of the time"

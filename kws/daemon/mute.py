@@ -47,7 +47,9 @@ class Mute:
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:
-            _log.warning("cannot remove %s (%s); after a restart kws may be muted", self._path, error.strerror)
+            _log.warning(
+                "cannot remove %s (%s); after a restart kws may be muted", self._path, error.strerror
+            )
 
     def _keep(self, text: str) -> None:
         try:

@@ -92,7 +92,9 @@ class Process:
         """KwsError when it has ended."""
         if self._process.poll() is not None:
             lines = self._log.read_text(errors="replace").strip().splitlines()
-            raise KwsError(f"the program has ended ({lines[-1] if lines else 'without a word'}); run it by itself")
+            raise KwsError(
+                f"the program has ended ({lines[-1] if lines else 'without a word'}); run it by itself"
+            )
 
     def end(self) -> None:
         """SIGTERM, and wait."""
@@ -106,7 +108,9 @@ class Process:
         self._process.stdout.close()
 
 
-def bench_microphone(model: Model, seconds: int, peer: Path | None = None, config: Path | None = None) -> dict[str, Any]:
+def bench_microphone(
+    model: Model, seconds: int, peer: Path | None = None, config: Path | None = None
+) -> dict[str, Any]:
     """Run it for so many seconds and measure.
 
     Args:
@@ -154,7 +158,9 @@ def _measure(
     rate_hz = microphone.sample_rate_hz
     heard: list[tuple[float, str]] = []
     room = _room(rate_hz)
-    feeder = threading.Thread(target=lambda: [microphone.write(room(1.0)) for _ in range(int(WARM_UP_SECONDS))])
+    feeder = threading.Thread(
+        target=lambda: [microphone.write(room(1.0)) for _ in range(int(WARM_UP_SECONDS))]
+    )
     feeder.start()
     _wait_for_daemon(runtime, programs["kws"])
     threading.Thread(target=_listen, args=(runtime, heard), daemon=True).start()

@@ -120,7 +120,9 @@ class VirtualMicrophone:
 
     def _wait(self) -> None:
         end_s = time.monotonic() + _START_SECONDS
-        while subprocess.run(["pactl", "info"], env=self.environment, capture_output=True, check=False).returncode:
+        while subprocess.run(
+            ["pactl", "info"], env=self.environment, capture_output=True, check=False
+        ).returncode:
             if time.monotonic() > end_s or self._server.poll() is not None:
                 raise AudioError(f"the sound server does not start; read {self._folder}/pulseaudio.log")
             time.sleep(0.05)
