@@ -81,14 +81,21 @@ def _parser() -> argparse.ArgumentParser:
         fill(sub)
 
     command("listen", "Listen to a microphone, a file or standard input.", _listen)
+    command("run", "Listen for months: the daemon behind the service.", _run)
     command("detect", "Score audio files at full speed.", _detect)
     command("classify", "Decide what each short clip says.", _classify)
     command("devices", "List the microphones.", lambda _: None)
+    command("status", "Show what the running daemon hears, costs and draws.", _status)
+    command("events", "Follow what the running daemon hears, as JSON lines.", _events)
+    command("mute", "Close the running daemon's microphone.", _mute)
+    command("unmute", "Open it again.", _instance)
+    command("feedback", "Tell the running daemon that it heard wrongly, or missed a word.", _feedback)
     command("models", "List the installed models and what they measured.", lambda _: None)
     command("evaluate", "Measure false rejects and false accepts on a corpus.", _evaluate)
     command("bench", "Measure speed and memory on this machine.", _bench)
     command("train", "Train a network, then fine-tune it to 8-bit integers.", _train)
     command("export", "Turn a training run into a model folder.", _export)
+    command("captures", "List, delete or export the recordings that the service kept.", _captures)
     command("corpus", "Check a corpus, import one, or build negatives.", _corpus)
     command("service", "Set up, upgrade or remove the always-on service.", _service)
     return parser
@@ -127,6 +134,18 @@ def _listen(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--realtime", action="store_true", help="play a file at the speed of a microphone")
 
 
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="default: ~/.config/kws/kws.yaml, else /etc/kws/kws.yaml, else built in",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check configuration and model, say what they mean, and end"
+    )
+
+
 def _detect(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _rates(parser)
@@ -148,6 +167,43 @@ def _files(parser: argparse.ArgumentParser) -> None:
         "--list", metavar="FILES.txt", help="read the file names from here, one a line; - is standard input"
     )
     parser.add_argument("files", nargs="*", metavar="FILE", help="audio: WAV, FLAC, Ogg, Opus, MP3")
+
+
+def _instance(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--instance", metavar="NAME", help="of kws@NAME.service, where several run")
+
+
+def _status(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="print it as one JSON object")
+    form.add_argument("--watch", action="store_true", help="show level, scores and detections live")
+    form.add_argument("--prometheus", action="store_true", help="print it as Prometheus reads it")
+
+
+def _events(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    parser.add_argument("--count", type=_positive, metavar="N", help="end after N events; default: Ctrl-C")
+
+
+def _mute(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    parser.add_argument(
+        "--for",
+        type=_seconds,
+        dest="seconds",
+        metavar="TIME",
+        help="90s, 30m, 2h or 1d; default: until kws unmute",
+    )
+
+
+def _feedback(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    parser.add_argument(
+        "kind",
+        choices=("false", "missed"),
+        help="false: the last detection was none; missed: a keyword was said just now and not heard",
+    )
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -204,6 +260,21 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         type=Path,
         metavar="CONFIG",
         help="measure training this recipe, on synthetic sound, instead of listening (needs the train extra)",
+    )
+    parser.add_argument(
+        "--microphone",
+        action="store_true",
+        help="run the whole daemon at a virtual microphone, at the pace of the world (needs PulseAudio): "
+        "end of word to event, CPU, memory; --seconds 3600 is a soak test",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="with --microphone: settings of the daemon"
+    )
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        metavar="PYTHON",
+        help="with --microphone: an interpreter with pymicro-wakeword and sounddevice, which listens too",
     )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
@@ -293,6 +364,39 @@ def _service(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--dry-run", action="store_true", help="print every step and do none")
 
 
+def _captures(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(action="list")
+    _captures_of(parser, None)
+    actions = parser.add_subparsers(metavar="ACTION", help="default: list")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub.set_defaults(action=name)
+        _captures_of(sub, argparse.SUPPRESS)
+        return sub
+
+    listing = action("list", "List them, oldest first.")
+    for each in (parser, listing):
+        default = False if each is parser else argparse.SUPPRESS
+        each.add_argument("--json", action="store_true", default=default, help="print one JSON object each")
+    delete = action("delete", "Delete some of them.")
+    delete.add_argument("numbers", nargs="*", type=_positive, metavar="NUMBER", help="as listed")
+    delete.add_argument("--all", action="store_true", help="delete every one")
+    exports = action("export", "Copy them into a corpus to train on.")
+    exports.add_argument("destination", type=Path, metavar="DEST", help="folder of the corpus; may exist")
+
+
+def _captures_of(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="where they are; default: the user's own, else the service's (needs sudo)",
+    )
+    parser.add_argument("--instance", default=default, metavar="NAME", help="of kws@NAME.service")
+
+
 def _strict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strict", action="store_true", help="treat warnings about the corpus as errors")
 
@@ -300,6 +404,17 @@ def _strict(parser: argparse.ArgumentParser) -> None:
 def _numbers(text: str) -> list[float]:
     """`10,0`; argparse turns a ValueError into a sentence of its own."""
     return [float(number) for number in text.split(",")]
+
+
+def _seconds(text: str) -> int:
+    """`30m` in seconds."""
+    number, unit = text[:-1], text[-1:]
+    if unit not in _UNITS_S or not number.isdecimal() or int(number) < 1:
+        raise argparse.ArgumentTypeError("write a whole number and a unit: 90s, 30m, 2h or 1d")
+    return int(number) * _UNITS_S[unit]
+
+
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def _positive(text: str) -> int:
