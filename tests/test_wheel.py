@@ -33,6 +33,7 @@ def test_wheel_holds_the_program_the_models_and_the_licence(wheel: Path) -> None
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"kws/py.typed", "kws/cli.py", "kws/_models/default/example.flac"} <= names
     assert ("kws/_models/default/model.onnx" in names) == HAS_MODEL
+    assert {"kws/_service/kws.service", "kws/_service/user/kws.service", "kws/_configs/kws.yaml"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "models/", "configs/"))]
 
@@ -58,6 +59,29 @@ def test_installed_program_hears_the_shipped_model_s_words(program: Path, tmp_pa
     done = run(program, tmp_path, "listen", "--source", EXAMPLE)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[2] for line in done.stdout.splitlines()] == ["alexa", "computer", "jarvis"]
+
+
+def test_copy_of_the_program_runs_without_it(program: Path, tmp_path: Path) -> None:
+    code = """if True:
+        from pathlib import Path
+        from kws import program
+        first, second = Path("kws-1").absolute(), Path("kws-2").absolute()
+        program.copy(first)
+        program.link(Path("kws").absolute(), first)
+        first.rename(second)
+        program.link(Path("kws").absolute(), second)
+    """
+    done = run(program.with_name("python"), tmp_path, "-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+    copied = tmp_path / "kws" / "bin" / "kws"
+    done = run(copied, tmp_path, "listen", "--source", EXAMPLE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+    code = "import sys, kws, importlib.util as u; print(kws.__file__, sys.path[1:], bool(u.find_spec('pip')))"
+    done = run(copied.with_name("python"), tmp_path, "-c", code)
+    assert str(program.parent.parent) not in done.stdout
+    assert done.stdout.endswith(" False\n")  # what is needed to listen, and nothing else
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "kws-2").rglob("*"))
 
 
 def test_training_is_an_extra(program: Path, tmp_path: Path) -> None:
