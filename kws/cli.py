@@ -87,6 +87,7 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
         fill(sub)
 
     command("listen", "Listen to a microphone, a file or standard input.", _listen)
+    command("run", "Listen for months: the daemon behind the service.", _run)
     command("detect", "Score audio files at full speed.", _detect)
     command("classify", "Decide what each short clip says.", _classify)
     command("devices", "List the microphones.", lambda _: None)
@@ -100,6 +101,7 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     command("bench", "Measure speed and memory on this machine.", _bench)
     command("train", "Train a network, then fine-tune it to 8-bit integers.", _train)
     command("export", "Turn a training run into a model folder.", _export)
+    command("captures", "List, delete or export the recordings that the service kept.", _captures)
     command("corpus", "Check a corpus, import one, or build negatives.", _corpus)
     return parser if commands.choices else _parser()  # of an unknown command the message names all
 
@@ -148,6 +150,18 @@ def _listen(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object per detection")
     parser.add_argument("--realtime", action="store_true", help="play a file at the speed of a microphone")
+
+
+def _run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="default: ~/.config/kws/kws.yaml, else /etc/kws/kws.yaml, else built in",
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="check configuration and model, say what they mean, and end"
+    )
 
 
 def _detect(parser: argparse.ArgumentParser) -> None:
@@ -265,6 +279,21 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="CONFIG",
         help="measure training this recipe, on synthetic sound, instead of listening (needs the train extra)",
     )
+    parser.add_argument(
+        "--microphone",
+        action="store_true",
+        help="run the whole daemon at a virtual microphone, at the pace of the world (needs PulseAudio): "
+        "end of word to event, CPU, memory; --seconds 3600 is a soak test",
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", help="with --microphone: settings of the daemon"
+    )
+    parser.add_argument(
+        "--peer",
+        type=Path,
+        metavar="PYTHON",
+        help="with --microphone: an interpreter with pymicro-wakeword and sounddevice, which listens too",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
@@ -326,6 +355,39 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
         "--takes", type=_positive, default=100, metavar="N", help="of each word; default: %(default)s"
     )
     words.add_argument("--kokoro", type=_path, metavar="DIR", help="folder of Kokoro's model: better voices")
+
+
+def _captures(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(action="list")
+    _captures_of(parser, None)
+    actions = parser.add_subparsers(metavar="ACTION", help="default: list")
+
+    def action(name: str, summary: str) -> argparse.ArgumentParser:
+        sub = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub.set_defaults(action=name)
+        _captures_of(sub, argparse.SUPPRESS)
+        return sub
+
+    listing = action("list", "List them, oldest first.")
+    for each in (parser, listing):
+        default = False if each is parser else argparse.SUPPRESS
+        each.add_argument("--json", action="store_true", default=default, help="print one JSON object each")
+    delete = action("delete", "Delete some of them.")
+    delete.add_argument("numbers", nargs="*", type=_positive, metavar="NUMBER", help="as listed")
+    delete.add_argument("--all", action="store_true", help="delete every one")
+    exports = action("export", "Copy them into a corpus to train on.")
+    exports.add_argument("destination", type=Path, metavar="DEST", help="folder of the corpus; may exist")
+
+
+def _captures_of(parser: argparse.ArgumentParser, default: str | None) -> None:
+    parser.add_argument(
+        "--folder",
+        type=Path,
+        default=default,
+        metavar="DIR",
+        help="where they are; default: the user's own, else the service's (needs sudo)",
+    )
+    parser.add_argument("--instance", default=default, metavar="NAME", help="of kws@NAME.service")
 
 
 def _strict(parser: argparse.ArgumentParser) -> None:
