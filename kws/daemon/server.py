@@ -20,10 +20,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from kws.errors import KwsError
-from kws.protocol import CONTROL, REQUEST_BYTES_MAX, STATUS, address, line, request_in
+from kws.protocol import CONTROL, REQUEST_BYTES_MAX, STATUS, Message, address, line, request_in
 
 SUBSCRIBERS_MAX = 128
 CLIENTS_MAX = 128
@@ -49,7 +48,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _log = logging.getLogger(__name__)
 
-Answer = Callable[[dict[str, Any], bool], dict[str, Any]]
+Answer = Callable[[Message, bool], Message]
 
 
 @dataclass(eq=False, slots=True)
@@ -203,7 +202,7 @@ class Server:
                 self._accept(*self._doors[fd])
         self._expire()
 
-    def publish(self, event: dict[str, Any]) -> None:
+    def publish(self, event: Message) -> None:
         """Send an event to every subscriber; one whose queue is full is told so and dropped."""
         message = line(event)
         for client in list(self._clients.values()):
