@@ -25,6 +25,8 @@ THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature
 """Bits 0 to 3 of `vcgencmd get_throttled`; bits 16 to 19 say the same of the time since boot."""
 PROCESSOR_ZONES = re.compile(r"cpu|x86_pkg|soc", re.IGNORECASE)
 PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower")
+ABSENT_SENSOR_MC = -100_000
+"""Drivers give -274 degrees and the like for a sensor that is switched off."""
 SLOWING = re.compile(r"cpufreq|processor", re.IGNORECASE)
 """Cooling devices that cool by slowing the processor."""
 
@@ -147,7 +149,7 @@ def temperature_c(root: Path = ROOT) -> float | None:
         if read(chip / "name") in PROCESSOR_SENSORS
     ]
     found = (number(file) for file in files)
-    return next((round(milli / 1000, 1) for milli in found if milli is not None), None)
+    return next((round(m / 1000, 1) for m in found if m is not None and m > ABSENT_SENSOR_MC), None)
 
 
 def throttled(root: Path = ROOT) -> list[str]:
@@ -204,7 +206,7 @@ def vcgencmd(*question: str) -> str:
     """
     program = shutil.which("vcgencmd")
     if program is None:
-        raise FileNotFoundError("vcgencmd is not installed")
+        raise FileNotFoundError("vcgencmd is not installed; install raspi-utils")
     try:
         done = subprocess.run(
             [program, *question],
@@ -216,11 +218,11 @@ def vcgencmd(*question: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise TimeoutError("vcgencmd does not answer") from None
+        raise TimeoutError("vcgencmd does not answer; restart the machine") from None
     answer = done.stdout.strip()
     if done.returncode or not answer or answer.startswith("error="):
         reason = (done.stderr.strip() or answer).partition("\n")[0]
-        raise OSError(f"vcgencmd {question[0]} failed ({reason or 'no answer'})")
+        raise OSError(f"vcgencmd {question[0]} failed ({reason or 'no answer'}); it needs the group video")
     return answer
 
 
