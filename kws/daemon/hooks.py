@@ -101,7 +101,8 @@ class Hooks:
             try:
                 self._running.append(_Running(each, event))
             except (OSError, ValueError, subprocess.SubprocessError) as error:
-                log.warning("hook %s: cannot start (%s); correct hooks", name, error)
+                reason = getattr(error, "strerror", None) or error
+                log.warning("hook %s: cannot start (%s); correct hooks", name, reason)
 
     def poll(self) -> float | None:
         """Look after what runs; returns the seconds until it must be called again, None when nothing runs."""
@@ -172,7 +173,7 @@ class _Running:
         except BlockingIOError:
             return False
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        return len(data) == _CHUNK_BYTES
+        return len(data) >= _CHUNK_BYTES // 2  # small writes fill a pipe with half of what it holds
 
     def _finish(self, code: int) -> None:
         self._drain()  # no further: a process outside the group may still write
