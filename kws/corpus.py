@@ -86,6 +86,15 @@ def write_manifest(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
     return manifest
 
 
+def manifest_rows(folder: Path) -> list[dict[str, str]]:
+    """The rows of `folder/manifest.csv` as they are, to add others to; none when there is no manifest yet."""
+    manifest = folder / "manifest.csv"
+    if not manifest.is_file():
+        return []
+    with manifest.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
 def keyword_of(label: str, keywords: Iterable[str]) -> str | None:
     """The keyword that the whole label says, with or without a lead-in word; None for anything else."""
     keywords = tuple(keywords)

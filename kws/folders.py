@@ -36,6 +36,14 @@ def find_runtime(instance: str | None = None) -> Path:
     return next((folder for folder in folders if folder.is_dir()), folders[-1])
 
 
+def find_state(part: str, instance: str | None = None) -> Path:
+    """The folder `part` of what a daemon keeps: the user's own daemon if it is there, else the machine's."""
+    name = f"{NAME}-{instance}" if instance else NAME
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # of systemd before 254
+    folders = [parent / name / part for parent in (state_folder().parent, config, Path("/var/lib"))]
+    return next((folder for folder in folders[:-1] if folder.is_dir()), folders[-1])
+
+
 def _own_runtime() -> Path:
     if os.environ.get("XDG_RUNTIME_DIR"):
         return Path(os.environ["XDG_RUNTIME_DIR"])

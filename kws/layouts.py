@@ -4,13 +4,12 @@ Nothing is copied: the corpus gets a link to the original folder and a `manifest
 one corpus add up; importing a source again replaces its rows.
 """
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kws.corpus import write_manifest
+from kws.corpus import manifest_rows, write_manifest
 from kws.errors import AudioError, DataError
 
 Row = dict[str, str]
@@ -43,7 +42,7 @@ def import_corpus(layout: str, source: Path, destination: Path) -> tuple[Path, i
         link.symlink_to(source.resolve(), target_is_directory=True)
     elif link.resolve() != source.resolve():
         raise DataError(f"{link} is another folder of the same name; rename one of them")
-    kept = [row for row in _present(destination) if not row["path"].startswith(f"{name}/")]
+    kept = [row for row in manifest_rows(destination) if not row["path"].startswith(f"{name}/")]
     added = [{**row, "path": f"{name}/{row['path']}"} for row in rows]
     return write_manifest(destination, kept + added), len(added)
 
@@ -131,11 +130,3 @@ def _row(path: Path, source: Path, **columns: str) -> Row:
     except soundfile.LibsndfileError as error:
         raise AudioError(f"cannot read {path} ({error}); repair or remove it") from error
     return {"path": path.relative_to(source).as_posix(), "seconds": f"{seconds:.3f}", **columns}
-
-
-def _present(destination: Path) -> list[Row]:
-    manifest = destination / "manifest.csv"
-    if not manifest.is_file():
-        return []
-    with manifest.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))

@@ -83,6 +83,13 @@ def bench(model: Model, seconds: int) -> dict[str, Any]:
         "hop_ms": settings.hop_ms,
         "audio_seconds": seconds,
         "threads": 1,
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What a figure of speed depends on: versions and machine."""
+    return {
         "versions": {
             "kws": kws.__version__,
             "commit": commit(),

@@ -1,0 +1,129 @@
+"""Near misses: scores that came close to a threshold without a detection.
+
+They are what a threshold costs: spoken words that were missed, and sounds that were nearly taken for one.
+Time is the sample counter, as in the detector, and the same scores give the same near misses in blocks of any
+size.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.events import Detection, NearMiss
+from kws.manifest import DetectorSettings
+from kws.operating import Rates, detector_settings
+from kws.scores import Scores
+
+if TYPE_CHECKING:
+    from kws.model import Model
+
+FLOOR_SHARE = 0.5
+"""Scores below this share of the threshold are nothing. By the operating curves of the shipped models, speech
+without a keyword reaches half the threshold three to ten times an hour."""
+
+SHORTEST_REST_SECONDS = 0.5
+"""Two near misses of a model without a refractory period are at least this far apart."""
+
+
+class NearMisses:
+    """Find the peaks between a floor and the threshold that did not become a detection.
+
+    A score that rises above the floor is a candidate; its highest value within one refractory period counts.
+    A detection before that period is over takes the candidate away: the word was heard after all. So a near
+    miss is known one refractory period after its peak, and there is at most one per refractory period. A
+    score that stays above the floor counts once. What follows a detection within its rest counts for nothing,
+    nor does a keyword while a class without a threshold scores higher.
+    """
+
+    def __init__(
+        self,
+        settings: DetectorSettings,
+        keywords: tuple[str, ...],
+        *,
+        first_score_samples: int,
+        score_hop_samples: int,
+        sample_rate_hz: int = 16_000,
+    ) -> None:
+        self.keywords, self.sample_rate_hz = keywords, sample_rate_hz
+        self._first, self._hop = first_score_samples, score_hop_samples
+        thresholds = [settings.thresholds.get(keyword, np.inf) for keyword in keywords]
+        self._floors = FLOOR_SHARE * np.array(thresholds, np.float32)
+        self._rivals = [i for i, keyword in enumerate(keywords) if keyword not in settings.thresholds]
+        # Without a rest there would be no time for the detection that follows a rising score.
+        self._rest_samples = round(max(settings.refractory_seconds, SHORTEST_REST_SECONDS) * sample_rate_hz)
+        self.reset()
+
+    @classmethod
+    def for_model(cls, model: "Model", false_accepts_per_day: Rates | None = None) -> Self:
+        """Beside `Detector.for_model` with the same arguments."""
+        manifest = model.manifest
+        return cls(
+            detector_settings(manifest, false_accepts_per_day),
+            manifest.keywords,
+            first_score_samples=manifest.first_score_samples,
+            score_hop_samples=manifest.score_hop_samples,
+            sample_rate_hz=manifest.features.sample_rate_hz,
+        )
+
+    def reset(self) -> None:
+        """Start a new stream: the next score is its first."""
+        self._sample = self._first  # of the next score
+        self._resting_until = 0
+        self._candidate: NearMiss | None = None
+        self._was_above = np.zeros(len(self.keywords), np.bool_)
+        self._counts = np.zeros(len(self.keywords), np.bool_)  # above, and it may become a near miss
+
+    def feed(self, scores: Scores, detections: Sequence[Detection] = ()) -> list[NearMiss]:
+        """Take the next scores, (steps, keywords), and what was detected in them; return what was missed."""
+        above = scores >= self._floors
+        if self._rivals:
+            above &= scores > scores[:, self._rivals].max(axis=1, keepdims=True)
+        if not (above.any() or detections or self._candidate):  # nearly always
+            if len(scores):
+                self._was_above[:] = self._counts[:] = False
+            self._sample += len(scores) * self._hop
+            return []
+        heard = {detection.sample for detection in detections}
+        missed = []
+        for row, is_above in zip(scores, above, strict=True):
+            missed += self._settled(self._sample)
+            if self._sample in heard:
+                self._rest()
+            self._look(row, is_above)
+            self._sample += self._hop
+        return missed
+
+    def skip(self, samples: int) -> list[NearMiss]:
+        """Advance over audio that gets no scores; return what was missed before it."""
+        self._sample += samples
+        return self._settled(self._sample)
+
+    def flush(self) -> list[NearMiss]:
+        """The stream ends here: what has not been detected never is. Call `reset` before other audio."""
+        return self._settled(None)
+
+    def _settled(self, sample: int | None) -> list[NearMiss]:
+        """The candidate, once no detection can take it away any more."""
+        candidate = self._candidate
+        if candidate is None or (sample is not None and sample < candidate.sample + self._rest_samples):
+            return []
+        self._candidate = None
+        self._counts[:] = False
+        return [candidate]
+
+    def _rest(self) -> None:
+        """Something was detected: the scores that led to it, and those that follow, are no near miss."""
+        self._candidate = None
+        self._resting_until = self._sample + self._rest_samples
+        self._was_above[:] = True
+        self._counts[:] = False
+
+    def _look(self, row: Scores, is_above: NDArray[np.bool_]) -> None:
+        rises = is_above & ~self._was_above
+        self._counts = is_above & (self._counts | (rises & (self._sample >= self._resting_until)))
+        self._was_above = is_above
+        for i in np.flatnonzero(self._counts):
+            if self._candidate is None or row[i] > self._candidate.score:
+                self._candidate = NearMiss(self.keywords[i], self._sample, float(row[i]), self.sample_rate_hz)
