@@ -155,7 +155,7 @@ def _listen(parser: argparse.ArgumentParser) -> None:
 def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="default: ~/.config/kws/kws.yaml, else /etc/kws/kws.yaml, else built in",
     )
@@ -222,6 +222,7 @@ def _feedback(parser: argparse.ArgumentParser) -> None:
         choices=("false", "missed"),
         help="false: the last detection was none; missed: a keyword was said just now and not heard",
     )
+    parser.add_argument("keyword", nargs="?", metavar="KEYWORD", help="which one; default: the last")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -286,11 +287,11 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         "end of word to event, CPU, memory; --seconds 3600 is a soak test",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="with --microphone: settings of the daemon"
+        "--config", type=_path, metavar="FILE", help="with --microphone: settings of the daemon"
     )
     parser.add_argument(
         "--peer",
-        type=Path,
+        type=_path,
         metavar="PYTHON",
         help="with --microphone: an interpreter with pymicro-wakeword and sounddevice, which listens too",
     )
@@ -376,13 +377,13 @@ def _captures(parser: argparse.ArgumentParser) -> None:
     delete.add_argument("numbers", nargs="*", type=_positive, metavar="NUMBER", help="as listed")
     delete.add_argument("--all", action="store_true", help="delete every one")
     exports = action("export", "Copy them into a corpus to train on.")
-    exports.add_argument("destination", type=Path, metavar="DEST", help="folder of the corpus; may exist")
+    exports.add_argument("destination", type=_path, metavar="DEST", help="folder of the corpus; may exist")
 
 
 def _captures_of(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument(
         "--folder",
-        type=Path,
+        type=_path,
         default=default,
         metavar="DIR",
         help="where they are; default: the user's own, else the service's (needs sudo)",
