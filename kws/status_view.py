@@ -106,8 +106,8 @@ def event_line(event: Message) -> str:
     if event.get("keyword") is None:
         why = event.get("reason") or event.get("error") or ""
         return f"{moment}  {event.get('state') or event.get('event')}  {why}".rstrip()
-    name = event.get("event")
-    kind = "" if name == "detection" else f"  {str(name).replace('-', ' ')}"
+    name = event.get("event") or ""
+    kind = "" if name in ("", "detection") else f"  {name.replace('-', ' ')}"
     return f"{moment}  {event['keyword']}  {number(event.get('score'), digits=2)}{kind}"
 
 
@@ -124,7 +124,6 @@ def _daemon(snapshot: Message) -> Iterator[str]:
         f"version {snapshot['kws']}" if snapshot.get("kws") else "",
         f"instance {snapshot['instance']}" if snapshot.get("instance") else "",
         f"process {snapshot['pid']}" if snapshot.get("pid") else "",
-        f"subscribers {snapshot['subscribers']}" if snapshot.get("subscribers") else "",
     ]
     yield from _row("kws", headline(snapshot), ", ".join(filter(None, about)))
 
@@ -244,6 +243,10 @@ def _captures(snapshot: Message) -> Iterator[str]:
         yield f"files {number(captures.get('files'))}, size {number(captures.get('mb'), 'MB', 1)}"
 
 
+def _subscribers(snapshot: Message) -> Iterator[str]:
+    yield f"subscribers {snapshot['subscribers']}"
+
+
 def _reasons(section: Message) -> Iterator[str]:
     """Why it is as it is: a sentence, or several."""
     reason = section.get("reason") or ()
@@ -264,4 +267,5 @@ _SECTIONS = (
     ("model", "model", _model),
     ("config", "config", _config),
     ("captures", "captures", _captures),
+    ("subscribers", "events", _subscribers),
 )
