@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -90,3 +90,30 @@ def program_environment(home: Path) -> dict[str, str]:
     source = str(Path(kws.__file__).parent.parent)
     keep = {k: v for k, v in os.environ.items() if k != "KWS_DEBUG"}
     return keep | {"HOME": str(home), "PYTHONPATH": source, "PYTHONWARNINGS": "error"}
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 64 kB."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
+    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
+        pytest.skip("needs root and the right to mount")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)
+
+
+@pytest.fixture
+def read_only(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which nothing can be written, not even by root where root may mount."""
+    place = tmp_path / "read-only"
+    place.mkdir(mode=0o500)
+    if os.geteuid():
+        yield place
+        return
+    mount = ["mount", "-t", "tmpfs", "-o", "ro,size=64k", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("root writes everywhere, and may not mount here")
+    yield place
+    subprocess.run(["umount", str(place)], check=True)

@@ -88,7 +88,7 @@ class Feedback:
             raise ConfigError(f"there is no keyword {keyword!r}; choose one of: {', '.join(self.keywords)}")
         event = self._take("detection" if label == "false" else "near-miss", keyword)
         if event is not None:
-            self.captures.label(str(event["id"]), label)
+            self.captures.label(str(event.get("id")), label)
         elif label == "false":
             minutes = FALSE_WITHIN_SECONDS // 60
             raise KwsError(f"nothing was detected in the last {minutes} minutes; say it sooner")
@@ -159,11 +159,14 @@ def _read(path: Path) -> Counter[tuple[str, str]]:
     """What was said before; lines that are none are left out."""
     counts: Counter[tuple[str, str]] = Counter()
     try:
-        lines = path.read_bytes().splitlines() if path.is_file() else []
+        with path.open("rb") as file:
+            lines = file.read(_LARGEST_BYTES).splitlines()
+    except FileNotFoundError:
+        return counts
     except OSError as error:
         log.warning("feedback: cannot read %s (%s); correct its permissions", path, error.strerror)
         return counts
-    for line in lines:
+    for line in filter(None, lines):
         try:
             said = json.loads(line)
             counts[str(said["label"]), str(said["keyword"])] += 1
