@@ -65,8 +65,15 @@ class Detector:
     def reset(self) -> None:
         """Start a new stream: the next score is its first."""
         self._rows = 0  # scores seen
+        self._skipped = 0  # samples that nobody scored
         self._resting_until = 0  # sample
         self._hits = [0] * len(self.keywords)
+
+    def skip(self, samples: int) -> None:
+        """Let time pass: before the next score lie so many samples that nobody scored."""
+        if samples:
+            self._skipped += samples
+            self._hits = [0] * len(self.keywords)
 
     def feed(self, scores: Scores) -> list[Detection]:
         """Take the next scores, (steps, keywords) with any number of steps; return what was heard."""
@@ -82,7 +89,7 @@ class Detector:
         return [d for i in rows if (d := self._decide(scores[i], reached[i], first_row + i))]
 
     def _decide(self, scores: Scores, reached: NDArray[np.bool_], row: int) -> Detection | None:
-        sample = self._first + row * self._hop
+        sample = self._skipped + self._first + row * self._hop
         if sample < self._resting_until:
             return None
         self._hits = [hits + 1 if now else 0 for hits, now in zip(self._hits, reached, strict=True)]

@@ -61,6 +61,23 @@ class FeatureSettings:
         return self.sample_rate_hz * self.hop_ms // 1000
 
 
+def unit_scale(samples: Samples) -> np.float32:
+    """The factor that brings samples to -1..1.
+
+    Raises:
+        AudioError: more than one channel, neither int16 nor float32, or samples that are not finite.
+    """
+    if samples.ndim != 1:
+        raise AudioError(f"samples must be mono, shape (n,), not {samples.shape}; choose one channel")
+    if samples.dtype == np.int16:
+        return np.float32(1 / 32768)
+    if samples.dtype != np.float32:
+        raise AudioError(f"samples must be int16 or float32, not {samples.dtype}; convert them")
+    if not np.isfinite(samples).all():
+        raise AudioError("audio contains NaN or infinite samples; repair the source")
+    return np.float32(1)
+
+
 def hann_window(settings: FeatureSettings) -> NDArray[np.float32]:
     """Periodic Hann window, shape (window_samples,)."""
     n = np.arange(settings.window_samples)
@@ -120,17 +137,7 @@ class LogMel:
 
     def blocks(self, samples: Samples) -> Iterator[Frames]:
         """Like `feed`, but yields each block as it is ready, in a buffer that the next block overwrites."""
-        if samples.ndim != 1:
-            raise AudioError(f"samples must be mono, shape (n,), not {samples.shape}; choose one channel")
-        if samples.dtype == np.int16:
-            scale = np.float32(1 / 32768)
-        elif samples.dtype == np.float32:
-            scale = np.float32(1)
-            if not np.isfinite(samples).all():
-                raise AudioError("audio contains NaN or infinite samples; repair the source")
-        else:
-            raise AudioError(f"samples must be int16 or float32, not {samples.dtype}; convert them")
-        return self._blocks(samples, scale)
+        return self._blocks(samples, unit_scale(samples))
 
     def _blocks(self, samples: Samples, scale: np.float32) -> Iterator[Frames]:
         position, overlap = 0, self._span - self._block_samples

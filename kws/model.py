@@ -8,6 +8,7 @@ is copied between steps and a step costs one call.
 
 import os
 from pathlib import Path
+from time import perf_counter_ns
 from typing import Any
 
 # Before the import: from version 1.29 on, onnxruntime otherwise reports usage over the network.
@@ -71,6 +72,8 @@ class Stream:
             output.scale, output.zero_point, manifest.detector.smoothing_steps, len(manifest.keywords)
         )
         self._none = np.zeros((0, len(manifest.keywords)), np.float32)
+        self.features_ns = self.model_ns = 0
+        """What the last call of `feed` took, by the clock on the wall."""
 
     def feed(self, samples: Samples) -> Scores:
         """Add int16 or float32 (-1..1) mono samples, any number; return scores (steps, keywords), 0..1.
@@ -78,7 +81,17 @@ class Stream:
         Raises:
             AudioError: more than one channel, another type, or samples that are not finite.
         """
-        scores = [self.smoother.feed(self.network.step(frames)) for frames in self.features.blocks(samples)]
+        scores, features_ns, model_ns = [], 0, 0
+        before_ns = perf_counter_ns()
+        for frames in self.features.blocks(samples):
+            between_ns = perf_counter_ns()
+            codes = self.network.step(frames)
+            after_ns = perf_counter_ns()
+            scores.append(self.smoother.feed(codes))
+            features_ns += between_ns - before_ns
+            model_ns += after_ns - between_ns
+            before_ns = perf_counter_ns()
+        self.features_ns, self.model_ns = features_ns + perf_counter_ns() - before_ns, model_ns
         if len(scores) == 1:  # the usual case: one block from the microphone is one step
             return scores[0]
         return np.concatenate(scores) if scores else self._none

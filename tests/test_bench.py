@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from kws.evaluate.bench import bench, cpu_name
+from kws.evaluate.bench import bench
 
 
 def test_bench_measures_every_stage(toy_model):
@@ -28,15 +28,6 @@ def test_bench_command_prints_text_or_json(run_kws, toy_folder, json_wanted):
         assert json.loads(done.stdout)["model"] == "notes"
     else:
         assert "CPU per second of audio" in done.stdout
-
-
-def test_cpu_name_prefers_the_board_and_survives_nothing(tmp_path):
-    (tmp_path / "proc/device-tree").mkdir(parents=True)
-    assert cpu_name(tmp_path)
-    (tmp_path / "proc/cpuinfo").write_text("processor\t: 0\nmodel name\t: Some Chip 3000\n")
-    assert cpu_name(tmp_path) == "Some Chip 3000"
-    (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi Zero 2 W Rev 1.0\0")
-    assert cpu_name(tmp_path) == "Raspberry Pi Zero 2 W Rev 1.0"
 
 
 @pytest.mark.train

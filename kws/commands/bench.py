@@ -11,14 +11,23 @@ from kws.model import load_model
 
 def run(options: argparse.Namespace) -> int:
     """Measure and print."""
-    found = _training(options) if options.training else bench(load_model(options.model), options.seconds)
+    if options.training:
+        found, show = _training(options), _print_training
+    elif options.microphone:
+        found, show = _microphone(options), _print_microphone
+    else:
+        found, show = bench(load_model(options.model), options.seconds), _print_listening
     if options.json:
         print(json.dumps(found))
-    elif options.training:
-        _print_training(found)
     else:
-        _print_listening(found)
+        show(found)
     return 0
+
+
+def _microphone(options: argparse.Namespace) -> dict[str, Any]:
+    from kws.evaluate.microphone_bench import bench_microphone  # noqa: PLC0415 (only this one needs it)
+
+    return bench_microphone(load_model(options.model), options.seconds, options.peer, options.config)
 
 
 def _training(options: argparse.Namespace) -> dict[str, Any]:
@@ -38,6 +47,33 @@ def _print_listening(found: dict[str, Any]) -> None:
         print(f"  {stage:<9}{found[f'{stage}_ms_per_s']:8.3f} ms")
     print(f"time per chunk: p50 {step['p50']:.3f} ms, p95 {step['p95']:.3f} ms, p99 {step['p99']:.3f} ms")
     print(f"memory {found['rss_mb']:.0f} MB, import to first score {found['cold_start_ms']:.0f} ms of CPU")
+
+
+def _print_microphone(found: dict[str, Any]) -> None:
+    machine, delay, gate = found["machine"], found["end_of_word_to_event_ms"], found["gate"]
+    print(f"{found['model']} on {machine['cpu']}, {machine['cores']} cores, {machine['system']}")
+    print(", ".join(f"{name} {number}" for name, number in found["versions"].items()))
+    print(
+        f"{found['seconds']} s at a virtual microphone, blocks of {found['block_ms']} ms, everything included:"
+    )
+    for name, cpu in found["cpu_ms_per_s"].items():
+        memory, threads = found["memory_mb"][name], found["threads"][name]
+        print(
+            f"  {name:<6}CPU {cpu['quiet']:.2f} ms/s in a quiet room, {cpu['speech']:.2f} ms/s in speech; "
+            f"memory {memory['start']:.1f} -> {memory['end']:.1f} MB, threads {threads['start']} -> {threads['end']}"
+        )
+    if found["cpu_ratio"] is not None:
+        ratio = found["cpu_ratio"]
+        print(f"  kws / peer: {ratio['quiet']:.2f} in a quiet room, {ratio['speech']:.2f} in speech")
+    print(f"{found['words']} words spoken, {found['missed']} missed")
+    if delay["p50"] is not None:
+        print(
+            f"end of word to event: p50 {delay['p50']:.0f} ms, p95 {delay['p95']:.0f}, max {delay['p100']:.0f}"
+        )
+    print(
+        f"{found['wakeups_per_s'] or 0:.0f} wake-ups/s, lost {found['lost_ms']:.0f} ms, "
+        f"gate open {100 * (gate['duty_cycle'] or 0):.0f} % of the time"
+    )
 
 
 def _print_training(found: dict[str, Any]) -> None:

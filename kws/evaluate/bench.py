@@ -21,6 +21,7 @@ import kws
 from kws.audio import BLOCK_MS
 from kws.errors import KwsError
 from kws.evaluate.report import commit
+from kws.health import board_name
 from kws.model import Model
 from kws.pipeline import Pipeline
 
@@ -82,6 +83,13 @@ def bench(model: Model, seconds: int) -> dict[str, Any]:
         "hop_ms": settings.hop_ms,
         "audio_seconds": seconds,
         "threads": 1,
+        **environment(),
+    }
+
+
+def environment() -> dict[str, Any]:
+    """What a figure of speed depends on: versions and machine."""
+    return {
         "versions": {
             "kws": kws.__version__,
             "commit": commit(),
@@ -89,22 +97,8 @@ def bench(model: Model, seconds: int) -> dict[str, Any]:
             "numpy": np.__version__,
             "onnxruntime": version("onnxruntime"),
         },
-        "machine": {"cpu": cpu_name(), "cores": os.cpu_count(), "system": platform.platform()},
+        "machine": {"cpu": board_name(), "cores": os.cpu_count(), "system": platform.platform()},
     }
-
-
-def cpu_name(root: Path = Path("/")) -> str:
-    """The board's or the processor's name, from the files under `root`."""
-    try:
-        return (root / "proc/device-tree/model").read_text().rstrip("\0\n")  # e.g. a Raspberry Pi
-    except OSError:
-        pass
-    try:
-        lines = (root / "proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.machine()
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def _chunks(model: Model, seconds: int) -> Chunks:

@@ -22,8 +22,8 @@ from torch import Tensor, nn
 import kws
 from kws import config
 from kws.corpus import Clip
-from kws.evaluate.bench import cpu_name
 from kws.evaluate.report import commit
+from kws.health import board_name
 from kws.train.batches import Batches
 from kws.train.learner import Learner, Plan
 from kws.train.library import Library
@@ -84,7 +84,7 @@ def _bench(recipe: Recipe, everyone: Processes, jobs: int, seconds: float) -> di
         "versions": {"kws": kws.__version__, "commit": commit(), "torch": str(torch.__version__)},
         "machine": {
             "device": torch.cuda.get_device_name(everyone.device) if cuda else "cpu",
-            "cpu": cpu_name(),
+            "cpu": board_name(),
             "cores": os.cpu_count(),
             "system": platform.platform(),
         },

@@ -1,0 +1,119 @@
+"""Ask a running daemon, or listen to its events. Loads nothing heavy: `kws status` must be cheap."""
+
+import contextlib
+import json
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from kws.errors import KwsError
+from kws.protocol import CONTROL, STATUS, VERSION, Message, address, line
+
+TIMEOUT_S = 10
+"""To connect and to be answered; the daemon may be reading a slow meter."""
+
+_GONE = (BrokenPipeError, ConnectionResetError)
+
+
+def ask(request: Message, folder: Path, control: bool = False) -> Message:
+    """The daemon's answer.
+
+    Args:
+        request: {"request": NAME, ...}.
+        folder: of its sockets, see `kws.folders.find_runtime`.
+        control: use the socket that may change something.
+
+    Raises:
+        KwsError: it does not run, does not answer, is of another version or refuses; or the user may not ask.
+    """
+    connection = _connect(request, folder, CONTROL if control else STATUS)
+    connection.settimeout(TIMEOUT_S)
+    answer = b""
+    with connection, connection.makefile("rb") as lines:
+        try:
+            answer = lines.readline()
+        except TimeoutError:
+            raise _stuck(folder) from None
+        except ConnectionResetError:
+            pass
+    return _message(answer, folder)
+
+
+def events(folder: Path) -> Iterator[Message]:
+    """Subscribe now, then yield each event as it happens.
+
+    Raises:
+        KwsError: as `ask`; while iterating, when the daemon has ended or this reader was too slow for it.
+    """
+    return _events(_connect({"request": "events"}, folder, STATUS), folder)
+
+
+def _events(connection: socket.socket, folder: Path) -> Iterator[Message]:
+    with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
+        for text in lines:
+            if not text.endswith(b"\n"):
+                break  # cut off
+            event = _message(text, folder)
+            yield event
+            if event.get("event") == "dropped":
+                raise KwsError(f"kws sends no more events to this program: {event.get('reason')}")
+    raise KwsError(f"kws has ended; look at its log: {_journal(folder)}")
+
+
+def _connect(request: Message, folder: Path, name: str) -> socket.socket:
+    """A connection on which the request is out."""
+    path = address(folder, name)
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    # Python's own time limit would not wait at all for a daemon whose queue of connections is full.
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TIMEOUT_S, 0))
+    try:
+        connection.connect(path)
+        with contextlib.suppress(*_GONE):  # refused; the reason is there to be read
+            connection.sendall(line(request))
+    except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
+        connection.close()
+        raise KwsError(
+            f"kws is not running (nobody answers in {folder}); "
+            f"start it: sudo systemctl start {_unit(folder)}, or kws run"
+        ) from None
+    except PermissionError:
+        connection.close()
+        raise KwsError(
+            f"you may not use {path}; join group audio (sudo usermod -aG audio $USER, then log in again), "
+            "or use sudo"
+        ) from None
+    except BlockingIOError:
+        connection.close()
+        raise _stuck(folder) from None
+    return connection
+
+
+def _message(text: bytes, folder: Path) -> Message:
+    try:
+        message: Message = json.loads(text)
+        version = message["version"]
+    except (ValueError, TypeError, KeyError):
+        raise KwsError(f"kws gave no answer; look at its log: {_journal(folder)}") from None
+    if version != VERSION:
+        raise KwsError(
+            f"another version of kws is running (it speaks {version}, this one {VERSION}); "
+            f"restart it: sudo systemctl restart {_unit(folder)}"
+        )
+    if "error" in message:
+        raise KwsError(str(message["error"]))
+    return message
+
+
+def _stuck(folder: Path) -> KwsError:
+    return KwsError(f"kws runs but does not answer; look at its log: {_journal(folder)}")
+
+
+def _unit(folder: Path) -> str:
+    """The systemd unit whose runtime folder this is: kws-kitchen belongs to kws@kitchen."""
+    name, dash, instance = folder.name.partition("-")
+    return f"{name}@{instance}" if dash else name
+
+
+def _journal(folder: Path) -> str:
+    return f"journalctl -u {_unit(folder)}"

@@ -1,0 +1,25 @@
+"""`kws run`: the daemon that listens for months. `kws status` looks at it, `kws events` follows it."""
+
+import argparse
+import logging
+
+from kws.daemon import journal
+from kws.daemon.appliance import Appliance
+from kws.daemon.hearing import Chain
+from kws.daemon.settings import find_config, load_settings
+
+_log = logging.getLogger(__name__)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Listen until SIGTERM or Ctrl-C; or only check the configuration."""
+    path, why = find_config(options.config)
+    if options.check:
+        for line in Chain.for_settings(load_settings(path), why).reason:
+            print(line)
+        return 0
+    journal.set_up(logging.DEBUG if options.debug else logging.INFO)
+    appliance = Appliance(path, why)
+    for line in appliance.hearing.chain.reason:
+        _log.info(line)
+    return appliance.run()

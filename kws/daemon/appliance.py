@@ -1,0 +1,332 @@
+"""The daemon's life: it starts, listens for months, answers, reloads, and ends cleanly.
+
+The audio thread listens (`listener`, `hearing`); everything here runs in the main thread, which sleeps until a
+client, a signal, a detection or the watchdog's time wakes it.
+"""
+
+import gc
+import itertools
+import logging
+import os
+import signal
+import sys
+import time
+from collections import deque
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from kws import prometheus
+from kws.daemon import systemd
+from kws.daemon.archive import FOLDER
+from kws.daemon.captures import Captures
+from kws.daemon.cost import Cost
+from kws.daemon.feedback import Feedback
+from kws.daemon.hearing import CONTEXT_SECONDS, Chain, Heard, Hearing
+from kws.daemon.hooks import Hooks
+from kws.daemon.journal import fields
+from kws.daemon.listener import Listener, State
+from kws.daemon.mute import FOR_EVER, Mute
+from kws.daemon.server import Server
+from kws.daemon.settings import Settings, load_settings
+from kws.daemon.snapshot import Counts, muted_until, snapshot
+from kws.errors import ConfigError, KwsError
+from kws.events import Detection
+from kws.folders import runtime_folder, state_folder
+
+INTERRUPTED = 130
+
+_TURN_SECONDS = 15.0  # at most between two looks at the audio thread
+_HANGING_SECONDS = 10.0  # an audio thread that has not turned for so long hangs in the sound system
+_LOST_SECONDS = 20.0  # ... and after so long giving up its stream has not helped
+_MINUTE = 60.0
+_STOP_SECONDS = 3.0  # for the audio thread to close the microphone
+_LAST_EVENTS = 10
+_MUTE_MAX_S = 366 * 86_400
+
+_log = logging.getLogger(__name__)
+
+
+class Appliance:
+    """One daemon, from its configuration to its end. Building it reads configuration and model.
+
+    Raises:
+        KwsError: the configuration or the model cannot be used.
+    """
+
+    def __init__(self, config: Path | None, why: str) -> None:
+        self.config_path, self.config_reason = config, why
+        self.settings = load_settings(config)
+        self.server = Server(runtime_folder(), self._answer)
+        self.hearing = Hearing(Chain.for_settings(self.settings, why), self.server.wake)
+        rate_hz = self.hearing.sample_rate_hz
+        # Looked up at each call, so that nothing of the audio path needs to know of a reload.
+        self.listener = Listener(rate_hz, self.hearing.hear, self.hearing.lost, self._tell)
+        self.hooks = Hooks(self.settings.hooks)
+        self.state_folder = state_folder()
+        self.mute = Mute(self.state_folder)
+        self.captures = Captures(self.state_folder / FOLDER, self.settings.capture, rate_hz)
+        self.feedback = Feedback(self.state_folder, self.words, self.captures)
+        self.cost = Cost(self.settings.power)
+        self.counts = Counts()
+        self.last_events: deque[dict[str, Any]] = deque(maxlen=_LAST_EVENTS)
+        self.started, self.started_s = datetime.now(UTC), time.monotonic()
+        self.loaded = self.started
+        self.config_error: str | None = None
+        """Why the last reload changed nothing."""
+        self._ids = itertools.count(1)
+        self._told: deque[tuple[State, str]] = deque()
+        self._signals: set[int] = set()
+        self._due: deque[tuple[float, int, dict[str, Any]]] = deque()  # captures: when, up to which sample
+        self._is_ready = False
+        self._last_beat_s, self._next_minute_s = self.started_s, self.started_s + _MINUTE
+        self._resize_ring()
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """What can be detected."""
+        return self.hearing.chain.model.manifest.words
+
+    def run(self) -> int:
+        """Listen until SIGTERM (returns 0) or SIGINT (returns 130)."""
+        self.server.open()
+        signal.set_wakeup_fd(self.server.wake_fd, warn_on_full_buffer=False)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(number, self._on_signal)
+        gc.collect()
+        gc.freeze()  # what is here now stays; the collector need not look at it again
+        self.listener.start(self.settings.microphone)
+        if self.mute.left_s:
+            self.listener.mute()
+        try:
+            while not self._signals & {signal.SIGTERM, signal.SIGINT}:
+                self._turn()
+        finally:
+            self._close()
+        return INTERRUPTED if signal.SIGINT in self._signals else 0
+
+    def reload(self) -> None:
+        """Read the configuration and the model again. If they are wrong, the old ones stay in force."""
+        systemd.reloading()
+        try:
+            settings = load_settings(self.config_path)
+            self.hearing.change(Chain.for_settings(settings, self.config_reason))
+        except (KwsError, OSError) as error:
+            self.config_error = str(error)
+            _log.error("not reloaded, the old configuration stays in force: %s", error)
+        else:
+            self._apply(settings)
+            self.config_error, self.loaded = None, datetime.now(UTC)
+            _log.info("reloaded: %s", "; ".join(self.hearing.chain.reason))
+        self._publish({"event": "config", "error": self.config_error})
+        systemd.ready(self._status_line())
+
+    def _apply(self, settings: Settings) -> None:
+        old, self.settings = self.settings, settings
+        if settings.microphone != old.microphone:
+            self.listener.reopen(settings.microphone)
+        if settings.hooks != old.hooks:
+            self.hooks.configure(settings.hooks)
+        if settings.capture != old.capture:
+            self.captures.close()
+            self.captures = Captures(
+                self.state_folder / FOLDER, settings.capture, self.hearing.sample_rate_hz
+            )
+        if settings.power != old.power:
+            self.cost.configure(settings.power)
+        self.feedback.keywords, self.feedback.captures = self.words, self.captures
+        self._resize_ring()
+
+    def _resize_ring(self) -> None:
+        capture, seconds = self.settings.capture, CONTEXT_SECONDS
+        if capture.enabled:
+            seconds = max(seconds, capture.before_seconds + capture.after_seconds + 1)
+        self.hearing.ring.samples = round(seconds * self.hearing.sample_rate_hz)
+
+    def _turn(self) -> None:
+        """Sleep until there is something to do, and do it."""
+        self.server.serve(self._sleep_s())
+        if signal.SIGHUP in self._signals:
+            self._signals.discard(signal.SIGHUP)
+            self.reload()
+        while self._told:
+            self._on_state(*self._told.popleft())
+        for heard in self.hearing.take():
+            self._on_heard(heard)
+        now_s = time.monotonic()
+        self._store_due(now_s)
+        if self.listener.state == "muted" and not self.mute.left_s:
+            self._unmute()
+        self._look_after_audio(now_s)
+        if now_s >= self._next_minute_s:
+            self._next_minute_s = now_s + _MINUTE
+            self._every_minute()
+
+    def _sleep_s(self) -> float:
+        now_s, watchdog_s = time.monotonic(), systemd.watchdog_seconds()
+        waits = [_TURN_SECONDS, self._next_minute_s - now_s]
+        if watchdog_s:
+            waits.append(watchdog_s / 3)
+        if self.mute.until_s < FOR_EVER and self.mute.left_s:
+            waits.append(self.mute.left_s)
+        if self._due:
+            waits.append(self._due[0][0] - now_s)
+        running_s = self.hooks.poll()
+        if running_s is not None:
+            waits.append(running_s)
+        if self._told or self._signals:
+            waits.append(0.0)
+        return max(0.0, min(waits))
+
+    def _tell(self, state: State, reason: str) -> None:
+        """In the audio thread."""
+        self._told.append((state, reason))
+        self.server.wake()
+
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
+        self._signals.add(number)
+
+    def _on_state(self, state: State, reason: str) -> None:
+        level = logging.WARNING if state in ("lost", "silent") else logging.INFO
+        _log.log(level, "%s: %s", state, reason, extra=fields(state=state))
+        self._publish({"event": "state", "state": state, "reason": reason})
+        if self._is_ready:
+            systemd.status(self._status_line())
+        # Ready is who has processed audio, or knows that there is no microphone and waits for one.
+        elif state != "opening":
+            self._is_ready = systemd.ready(self._status_line()) or True
+
+    def _on_heard(self, heard: Heard) -> None:
+        what, is_detection = heard.what, isinstance(heard.what, Detection)
+        self.counts.add(what)
+        event = self._publish(
+            {
+                "event": "detection" if is_detection else "near-miss",
+                **what.fields(),
+                "wall_time": _iso(heard.wall_s),
+                "latency_ms": round(heard.latency_ms, 1),
+            }
+        )
+        _log.log(
+            logging.INFO if is_detection else logging.DEBUG,
+            "%s %s, score %.3f, %.0f ms after its audio",
+            "heard" if is_detection else "near miss of",
+            what.keyword,
+            what.score,
+            heard.latency_ms,
+            extra=fields(event=event["event"], keyword=what.keyword, score=event["score"], id=event["id"]),
+        )
+        if self.captures.settings.enabled:
+            after_s = self.captures.settings.after_seconds
+            last = what.sample + round(after_s * what.sample_rate_hz)
+            block_s = self.settings.microphone.block_ms / 1000
+            self._due.append((time.monotonic() + after_s + 2 * block_s, last, event))
+
+    def _publish(self, event: dict[str, Any]) -> dict[str, Any]:
+        """Complete an event and hand it to all who want it."""
+        identity = f"{int(self.started.timestamp()):x}-{next(self._ids)}"
+        event = {"id": identity, "wall_time": _iso(time.time())} | event
+        self.last_events.append(event)
+        self.feedback.heard(event)
+        self.server.publish(event)
+        self.hooks.start(event)
+        return event
+
+    def _store_due(self, now_s: float) -> None:
+        while self._due and self._due[0][0] <= now_s:
+            _, last, event = self._due.popleft()
+            before_s, after_s = self.settings.capture.before_seconds, self.settings.capture.after_seconds
+            first = last - round((before_s + after_s) * self.hearing.sample_rate_hz)
+            audio = self.hearing.ring.between(first, last)
+            self.captures.store(audio, event, len(audio) / self.hearing.sample_rate_hz - after_s)
+
+    def _look_after_audio(self, now_s: float) -> None:
+        """Feed the watchdog while the audio thread turns; help it, or start anew, when it does not."""
+        silent_s = now_s - self.listener.beat_s
+        if silent_s < _HANGING_SECONDS:
+            systemd.alive()
+        elif silent_s < _LOST_SECONDS:
+            _log.warning("the sound system does not answer since %.0f s; closing the microphone", silent_s)
+            self.listener.abandon()
+        else:
+            _log.error("the sound system hangs since %.0f s; kws starts itself anew", silent_s)
+            self._start_anew()
+
+    def _start_anew(self) -> None:
+        """Become a new process of the same number: a thread that hangs in a C library cannot be ended."""
+        systemd.status("starting anew: the sound system hung")
+        self._end_all()
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (there is no shell)
+
+    def _every_minute(self) -> None:
+        self.cost.every_minute()
+        path = self.settings.prometheus_file
+        if path is not None:
+            try:
+                prometheus.write_textfile(Path(path), prometheus.exposition(snapshot(self)))
+            except OSError as error:
+                _log.warning("cannot write %s (%s); correct prometheus_file", path, error.strerror)
+
+    def _answer(self, request: dict[str, Any], may_control: bool) -> dict[str, Any]:
+        kind = request["request"]
+        if kind == "status":
+            return snapshot(self)
+        if kind not in ("mute", "unmute", "reload", "feedback"):
+            raise KwsError(f"there is no request {kind!r}; upgrade kws, or see: kws --help")
+        if not may_control:
+            raise KwsError(f"{kind} is not for this socket; use the one for control")
+        if kind == "mute":
+            self._mute(request.get("seconds"))
+        elif kind == "unmute":
+            self._unmute()
+        elif kind == "reload":
+            self.reload()
+            if self.config_error:
+                raise ConfigError(self.config_error)
+        else:
+            return self._take_feedback(request)
+        return {"state": self.listener.state, "muted_until": muted_until(self.mute)}
+
+    def _mute(self, seconds: Any) -> None:
+        if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds <= _MUTE_MAX_S):
+            raise KwsError(f"cannot mute for {seconds!r} seconds; name a time above 0, of at most a year")
+        self.mute.begin(seconds)
+        self.listener.mute()
+
+    def _unmute(self) -> None:
+        self.mute.end()
+        self.listener.unmute()
+
+    def _take_feedback(self, request: dict[str, Any]) -> dict[str, Any]:
+        label = request.get("kind")
+        if label not in ("false", "missed"):
+            raise KwsError(f"feedback is false or missed, not {label!r}; say one of them")
+        ring = self.hearing.ring
+        return self.feedback.add(label, request.get("keyword"), ring.last(ring.samples))
+
+    def _status_line(self) -> str:
+        """What `systemctl status` shows."""
+        line = f"{self.listener.state}: {self.listener.reason}"
+        return line if self.config_error is None else f"{line}; the last reload failed: {self.config_error}"
+
+    def _close(self) -> None:
+        """End everything, the audio thread first: a process that ends under it crashes."""
+        systemd.stopping("stopping")
+        has_ended = self.listener.stop(_STOP_SECONDS)
+        self._end_all()
+        if not has_ended:
+            _log.error("the sound system hangs; leaving it behind")
+            logging.shutdown()
+            os._exit(0)
+
+    def _end_all(self) -> None:
+        signal.set_wakeup_fd(-1)
+        self.hooks.close()
+        self.captures.close()
+        self.server.close()
+
+
+def _iso(wall_s: float) -> str:
+    """UTC, to the millisecond."""
+    return datetime.fromtimestamp(wall_s, UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,200 @@
+"""A gate before the model: while there is nothing but the steady background, nothing is computed.
+
+The gate follows the background in four bands and opens when one of them rises above it. It then replays what
+it held back, so that no beginning of a word is lost, and stays open until it has been quiet for a while. It
+is no judge of speech: whatever changes opens it, and while a television is on it is simply open.
+"""
+
+import math
+from collections import deque
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.errors import ConfigError
+from kws.features import Samples, unit_scale
+
+STEP_MS = 80
+"""The gate decides once in so much audio: one block of the microphone, one step of the model."""
+
+BANDS_HZ = (250, 750, 1750, 3750, 8000)
+"""Edges of the four bands. What is below them, hum and rumble, may be loud and says nothing."""
+
+LOWEST = 1e-9
+"""Power below which a band's background is never taken to be, -90 dBFS: one bit of 16 makes as much noise."""
+
+_PARTS = 5  # of the time in which the background is sought
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """When to compute nothing; the defaults are measured (docs/evaluation.md)."""
+
+    enabled: bool = True
+    """False: everything is passed on."""
+    margin_db: float = 3.0
+    """A band this far above its background opens the gate, dB; 1..20."""
+    hang_over_seconds: float = 1.2
+    """So long after the last such moment it stays open; 0.5..30."""
+    pre_roll_seconds: float = 0.8
+    """So much of what was held back is replayed when it opens; 0.2..3."""
+    background_seconds: float = 10.0
+    """The background is the quietest moment of so much audio; the gate is open until it knows it; 2..60."""
+
+    def __post_init__(self) -> None:
+        """Refuse what would lose words."""
+        for name, low, high in (
+            ("margin_db", 1, 20),
+            ("hang_over_seconds", 0.5, 30),
+            ("pre_roll_seconds", 0.2, 3),
+            ("background_seconds", 2, 60),
+        ):
+            if not low <= getattr(self, name) <= high:
+                raise ConfigError(f"{name} must lie in {low}..{high}; correct it, or set enabled: false")
+
+
+class Passage(NamedTuple):
+    """Audio without a gap."""
+
+    skipped_before: int
+    """Samples that were left out between it and the last passage."""
+    samples: Samples
+    """(n,), for the model."""
+
+
+class Gate:
+    """Follows one stream of audio and passes on what may hold speech.
+
+    It decides on a grid of `STEP_MS`, so the same audio passes however it is cut into calls of `feed`.
+    """
+
+    def __init__(self, settings: GateSettings, sample_rate_hz: int) -> None:
+        self.settings = settings
+        self._count = sample_rate_hz * STEP_MS // 1000  # samples of a step
+        self._step = np.zeros(self._count, np.float32)
+        self._row = sample_rate_hz // 1000
+        self._rows = self._step.reshape(-1, self._row)
+        self._waves, self._bands = _filters(self._row)
+        self._squares = np.zeros((len(self._rows), self._row), np.float32)
+        self._mean = np.full(len(self._rows), np.float32(1 / self._count))
+        self._margin = 10 ** (settings.margin_db / 10)
+        self._hang_over_steps = _steps(settings.hang_over_seconds)
+        self._part_steps = _steps(settings.background_seconds / _PARTS)
+        self._held: deque[NDArray[np.float32]] = deque(maxlen=_steps(settings.pre_roll_seconds) + 1)
+        self.reset()
+
+    def reset(self) -> None:
+        """Start a new stream, whose background is unknown; the counters start anew."""
+        self.is_open = True
+        self.samples = 0
+        """Heard so far."""
+        self.skipped_samples = 0
+        """Of these, not passed on for good."""
+        self._since_passage = 0  # skipped samples that no passage has told yet
+        self._filled = 0
+        self._open_steps = _PARTS * self._part_steps
+        self._held.clear()
+        unknown = [math.inf] * self._bands.shape[1]
+        self._lowest = deque([unknown] * _PARTS, maxlen=_PARTS)  # power of each band, in each part
+        self._power = self._background = 0.0  # of the whole
+        self._part_left = self._part_steps
+
+    @property
+    def level_dbfs(self) -> float:
+        """RMS of the last step, in decibels below a full-scale square wave; at least -100."""
+        return _dbfs(self._power)
+
+    @property
+    def floor_dbfs(self) -> float:
+        """The background's level, likewise."""
+        return _dbfs(self._background)
+
+    def feed(self, samples: Samples) -> list[Passage]:
+        """Add int16 or float32 (-1..1) mono samples, any number; return what the model must hear now.
+
+        While the gate is open every sample is passed on at once. Of `STEP_MS` of audio at a time, there is at
+        most one passage that follows a gap.
+        """
+        scale = unit_scale(samples)
+        self.samples += len(samples)
+        passages: list[Passage] = []
+        position = 0
+        while position < len(samples):
+            part = samples[position : position + self._count - self._filled]
+            np.multiply(part, scale, out=self._step[self._filled : self._filled + len(part)])
+            self._filled += len(part)
+            position += len(part)
+            if self.is_open:
+                passages.append(Passage(0, part))
+            if self._filled == self._count:
+                self._filled = 0
+                if self._decide():
+                    passages.append(self._replay())
+        return passages
+
+    def _decide(self) -> bool:
+        """Judge the finished step, hold it back or close; true when the gate opens with it."""
+        is_loud = self._measure()
+        if is_loud:
+            self._open_steps = max(self._open_steps, self._hang_over_steps)
+        if self.is_open:
+            self._open_steps -= not is_loud
+            self.is_open = self._open_steps > 0
+            return False
+        if len(self._held) == self._held.maxlen:
+            self.skipped_samples += self._count
+            self._since_passage += self._count
+        self._held.append(self._step.copy())
+        self.is_open = is_loud
+        return is_loud
+
+    def _replay(self) -> Passage:
+        passage = Passage(self._since_passage, np.concatenate(self._held))
+        self._held.clear()
+        self._since_passage = 0
+        return passage
+
+    def _measure(self) -> bool:
+        """Power of the finished step in each band; true if one of them is above its background.
+
+        The background of a band is its lowest power in the last parts, the running one among them. (Five
+        numbers: plain ones are faster than an array.)
+        """
+        np.matmul(self._rows, self._waves, out=self._squares)
+        np.multiply(self._squares, self._squares, out=self._squares)
+        power = np.matmul(np.matmul(self._mean, self._squares), self._bands).tolist()
+        self._lowest[-1] = [min(pair) for pair in zip(self._lowest[-1], power, strict=True)]
+        background = [max(LOWEST, min(column)) for column in zip(*self._lowest, strict=True)]
+        is_loud = any(now > self._margin * usual for now, usual in zip(power[:-1], background, strict=False))
+        self._power, self._background = power[-1], background[-1]
+        self._part_left -= 1
+        if not self._part_left:
+            self._part_left = self._part_steps
+            self._lowest.append(power)
+        return is_loud
+
+
+def _filters(count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """What splits one millisecond into waves of 0, 500, 1000... Hz, and these into bands.
+
+    Returns:
+        Orthonormal cosines (DCT-II), (count, count), and which of them belong to each band and, last, to the
+        whole, (count, bands + 1).
+    """
+    k = np.arange(count)
+    waves = np.sqrt(2 / count) * np.cos(np.pi / count * (k[:, None] + 0.5) * k)
+    waves[:, 0] /= np.sqrt(2)
+    hz = 500 * k[:, None]
+    bands = (hz >= BANDS_HZ[:-1]) & (hz < BANDS_HZ[1:])
+    whole = np.ones((count, 1), np.bool_)
+    return waves.astype(np.float32), np.concatenate((bands, whole), axis=1).astype(np.float32)
+
+
+def _steps(seconds: float) -> int:
+    return math.ceil(round(1000 * seconds) / STEP_MS)
+
+
+def _dbfs(power: float) -> float:
+    return 10 * math.log10(max(power, 1e-10))
