@@ -34,6 +34,12 @@ def feedback_of(folder: Path, captures: Captures, *events: dict[str, Any]) -> Fe
     return told
 
 
+def about(label: str, event: dict[str, Any]) -> dict[str, Any]:
+    """What is answered to feedback about this event."""
+    names = {"label": label, "keyword": event["keyword"], "event_id": event["id"]}
+    return names | {"wall_time": event["wall_time"]}
+
+
 def test_false_is_said_about_the_last_detection_then_about_the_one_before(
     tmp_path: Path, captures: Captures
 ) -> None:
@@ -41,8 +47,8 @@ def test_false_is_said_about_the_last_detection_then_about_the_one_before(
     told = feedback_of(tmp_path, captures, *heard)
     for each in heard[:2]:
         captures.store(noise(0.1), each, 0.1)
-    assert told.add("false") == {"label": "false", "keyword": "alexa", "event_id": "e2"}
-    assert told.add("false") == {"label": "false", "keyword": "hey jarvis", "event_id": "e1"}
+    assert told.add("false") == about("false", heard[1])
+    assert told.add("false") == about("false", heard[0])
     with pytest.raises(KwsError, match="nothing was detected in the last 10 minutes"):
         told.add("false")
     captures.close()
@@ -62,7 +68,7 @@ def test_missed_is_said_about_a_fresh_near_miss(tmp_path: Path, captures: Captur
     captures.store(noise(0.1), event(1, "near-miss"), 0.1)
     said = told.add("missed", ring=noise(0.1))
     captures.close()
-    assert said == {"label": "missed", "keyword": "hey jarvis", "event_id": "e1"}
+    assert said == about("missed", event(1))
     (capture,) = read_archive(captures.folder)  # the ring is not needed
     assert (capture.kind, capture.label) == ("near-miss", "missed")
 

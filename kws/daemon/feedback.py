@@ -78,7 +78,7 @@ class Feedback:
             ring: The last seconds of audio, mono.
 
         Returns:
-            What was noted: label, keyword, and the id of the event.
+            What was noted: label, keyword, and id and time on the wall of the event.
 
         Raises:
             ConfigError: the keyword is not the model's.
@@ -128,11 +128,16 @@ class Feedback:
 
     def _note(self, label: Label, event: Mapping[str, Any]) -> dict[str, Any]:
         keyword = str(event.get("keyword") or "")
-        said = {"label": label, "keyword": keyword, "event_id": event.get("id")}
+        said = {
+            "label": label,
+            "keyword": keyword,
+            "event_id": event.get("id"),
+            "wall_time": event.get("wall_time"),
+        }
         self.since_start[label, keyword] += 1
         self.total[label, keyword] += 1
         try:
-            self._append(json.dumps({"version": 1, "wall_time": _now(), **said}, ensure_ascii=False))
+            self._append(json.dumps({"version": 1, "said_at": _now(), **said}))
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:
@@ -176,4 +181,4 @@ def _read(path: Path) -> Counter[tuple[str, str]]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")
