@@ -39,7 +39,7 @@ class CaptureSettings:
     after_seconds: float = 0.5
     """Audio after the event in each capture."""
     max_mb: int = 200
-    """All captures together, in megabytes; the oldest go first. One takes about a tenth."""
+    """All captures together, in megabytes; the oldest go first. One takes about 0.05."""
 
     def __post_init__(self) -> None:
         """Refuse more than a few seconds, and no room."""
@@ -117,7 +117,9 @@ class Captures:
                 self._is_failing = True
 
     def _survey(self) -> None:
-        """What earlier runs left."""
+        """What earlier runs left. And the library is loaded now, not beside the audio of a detection."""
+        import soundfile  # noqa: F401, PLC0415
+
         found = sizes(self.folder)
         self.files, self.bytes = len(found), sum(found.values())
         self._last_number = max(found, default=0)
