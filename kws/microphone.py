@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from kws.audio import resampler
 from kws.errors import AudioError, ConfigError
 
+_BUFFERED_BLOCKS = 4  # in the device's buffer: what a reader may be late
 _INVALID_CHANNELS, _DEVICE_BUSY, _INVALID_RATE = -9998, -9985, -9997  # PortAudio's error codes
 
 
@@ -228,8 +229,15 @@ class Microphone:
         )
 
     def _start(self, index: int, rate_hz: int, channels: int) -> Any:
+        block_s = self._settings.block_ms / 1000
         stream = self._portaudio.InputStream(
-            rate_hz, device=index, channels=channels, dtype="int16", latency="high"
+            rate_hz,
+            device=index,
+            channels=channels,
+            dtype="int16",
+            # Left to itself PortAudio takes short periods and looks at the device every few milliseconds.
+            blocksize=round(block_s * rate_hz),
+            latency=_BUFFERED_BLOCKS * block_s,
         )
         try:
             stream.start()
