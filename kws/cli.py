@@ -222,7 +222,6 @@ def _feedback(parser: argparse.ArgumentParser) -> None:
         choices=("false", "missed"),
         help="false: the last detection was none; missed: a keyword was said just now and not heard",
     )
-    parser.add_argument("keyword", nargs="*", metavar="KEYWORD", help="which one; default: the last one")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:

@@ -9,8 +9,7 @@ from kws.status_view import clock
 
 def run(options: argparse.Namespace) -> int:
     """Pass the judgement on, and say what it was taken to be about."""
-    keyword = " ".join(options.keyword) or None
-    request = {"request": "feedback", "kind": options.kind, "keyword": keyword}
+    request = {"request": "feedback", "kind": options.kind}
     answer = ask(request, find_runtime(options.instance), control=True)
     about = " ".join(
         filter(None, [answer.get("keyword"), answer.get("wall_time") and f"at {clock(answer['wall_time'])}"])
