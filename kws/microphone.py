@@ -281,8 +281,8 @@ def _why(rate_hz: int, wanted_hz: int, channels: int, few: int) -> str:
 def _forget_other_devices() -> None:
     """Unload what ALSA loaded for devices that PortAudio only looked at.
 
-    Many plugins are tried while it lists devices and stay in a cache; where ffmpeg's is installed that is a tenth
-    of this program's memory. PortAudio itself makes this call when it ends; what is in use stays.
+    Many plugins are tried while it lists devices and stay in a cache; where ffmpeg's is installed that is an
+    eighth of this program's memory. PortAudio itself makes this call when it ends; what is in use stays.
     """
     try:
         alsa = ctypes.CDLL("libasound.so.2", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
