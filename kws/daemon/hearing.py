@@ -1,4 +1,4 @@
-"""What the audio thread does with each block: gate, network, detector; the main thread takes what it found."""
+"""What the audio thread does with each block: gate, network, detector. `take` hands on what it found."""
 
 import time
 from collections import deque

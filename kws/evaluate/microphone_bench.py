@@ -1,9 +1,9 @@
 """The whole daemon at a microphone: how soon it hears a word, and what it costs, at the pace of the world.
 
 A real `kws run` listens to a virtual microphone. Half of the time that is a quiet room, half of the time
-people speak; the ends of the keywords are known, so the delay from the end of a word to its event is measured and not
-guessed. CPU time is the kernel's, of all threads. Another engine can listen to the same microphone at once, so
-that both meet the same interruptions: compare by ratio.
+people speak; the ends of the keywords are known, so the delay from the end of a word to its event is
+measured and not guessed. CPU time is the kernel's, of all threads. Another engine can listen to the same
+microphone at once, so that both meet the same interruptions: compare by ratio.
 """
 
 import contextlib
