@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import soundfile
 
-from kws.audio import Microphone, devices, file_blocks, level_dbfs, paced, read_audio
+from kws.audio import file_blocks, level_dbfs, paced, read_audio
 from kws.errors import AudioError
+from kws.microphone import Microphone, MicrophoneSettings, devices
 
 RATE_HZ = 16_000
 
@@ -138,7 +139,7 @@ class FakePortAudio:
         return self
 
     def start(self):
-        self.position = 0
+        self.position = self.read_available = 0
 
     def read(self, count):
         if self.read_error:
@@ -173,7 +174,7 @@ def portaudio(monkeypatch):
 )
 def test_microphone_takes_the_first_form_that_the_device_knows(portaudio, behaviour, form):
     fake = portaudio(**behaviour)
-    with Microphone(RATE_HZ, "kit") as microphone:
+    with Microphone(MicrophoneSettings("kit"), RATE_HZ) as microphone:
         blocks = microphone.blocks()
         samples = np.concatenate([next(blocks) for _ in range(10)])
         assert microphone.name == "Kitchen"
@@ -189,15 +190,18 @@ def test_microphone_problem_gives_one_sentence(portaudio):
     error = FakePortAudio.PortAudioError
     portaudio()
     with pytest.raises(AudioError, match="no microphone 'attic'; plug one in, or choose one of: kws devices"):
-        Microphone(RATE_HZ, "attic")
+        Microphone(MicrophoneSettings("attic"), RATE_HZ)
     portaudio(open_error=error("Device unavailable", -9985))
     with pytest.raises(AudioError, match=r"'Kitchen' \(another program uses it\); free it"):
-        Microphone(RATE_HZ)
+        Microphone(MicrophoneSettings(), RATE_HZ)
     portaudio(rates=())
     with pytest.raises(AudioError, match=r"'Kitchen' \(Invalid sample rate \["):
-        Microphone(RATE_HZ)
+        Microphone(MicrophoneSettings(), RATE_HZ)
     portaudio(read_error=error("Unanticipated host error", -9999, (0, -5, "Input/output error")))
-    with Microphone(RATE_HZ) as microphone, pytest.raises(AudioError, match=r"'Kitchen' stopped \(.*restart"):
+    with (
+        Microphone(MicrophoneSettings(), RATE_HZ) as microphone,
+        pytest.raises(AudioError, match=r"'Kitchen' stopped \(.*plug it in again"),
+    ):
         next(microphone.blocks())
 
 

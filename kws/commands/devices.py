@@ -2,8 +2,8 @@
 
 import argparse
 
-from kws.audio import devices
 from kws.errors import AudioError
+from kws.microphone import devices
 
 
 def run(_options: argparse.Namespace) -> int:

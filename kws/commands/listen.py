@@ -8,10 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from kws.audio import Microphone, file_blocks, level_dbfs, paced, raw_stdin
+from kws.audio import file_blocks, level_dbfs, paced, raw_stdin
 from kws.errors import AudioError, ConfigError
 from kws.events import Detection
 from kws.features import Samples
+from kws.microphone import Microphone, MicrophoneSettings
 from kws.model import Model, load_model
 from kws.operating import explain, parse_rates
 from kws.pipeline import Pipeline
@@ -60,7 +61,7 @@ def _source(options: argparse.Namespace, model: Model) -> Iterator[Iterator[Samp
         yield _file(Path(options.source), rate_hz, options.realtime)
     else:
         try:
-            microphone = Microphone(rate_hz, _device(options.device))
+            microphone = Microphone(MicrophoneSettings(_device(options.device)), rate_hz)
         except AudioError as error:
             example = model.folder / EXAMPLE_FILE
             # Someone who asked for a microphone by name must not be given a recording instead.

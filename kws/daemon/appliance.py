@@ -19,7 +19,8 @@ from typing import Any
 
 from kws import prometheus
 from kws.daemon import systemd
-from kws.daemon.captures import FOLDER, Captures
+from kws.daemon.archive import FOLDER
+from kws.daemon.captures import Captures
 from kws.daemon.cost import Cost
 from kws.daemon.feedback import Feedback
 from kws.daemon.hearing import CONTEXT_SECONDS, Chain, Heard, Hearing
@@ -71,7 +72,9 @@ class Appliance:
         self.counts = Counts()
         self.last_events: deque[dict[str, Any]] = deque(maxlen=_LAST_EVENTS)
         self.started, self.started_s = datetime.now(UTC), time.monotonic()
-        self.loaded, self.config_error = self.started, None
+        self.loaded = self.started
+        self.config_error: str | None = None
+        """Why the last reload changed nothing."""
         self._ids = itertools.count(1)
         self._told: deque[tuple[State, str]] = deque()
         self._signals: set[int] = set()
@@ -235,7 +238,8 @@ class Appliance:
             _, last, event = self._due.popleft()
             before_s, after_s = self.settings.capture.before_seconds, self.settings.capture.after_seconds
             first = last - round((before_s + after_s) * self.hearing.sample_rate_hz)
-            self.captures.store(self.hearing.ring.between(first, last), event)
+            audio = self.hearing.ring.between(first, last)
+            self.captures.store(audio, event, len(audio) / self.hearing.sample_rate_hz - after_s)
 
     def _look_after_audio(self, now_s: float) -> None:
         """Feed the watchdog while the audio thread turns; help it, or start anew, when it does not."""
@@ -260,7 +264,7 @@ class Appliance:
         path = self.settings.prometheus_file
         if path is not None:
             try:
-                prometheus.write_textfile(Path(path), prometheus.text(snapshot(self)))
+                prometheus.write_textfile(Path(path), prometheus.exposition(snapshot(self)))
             except OSError as error:
                 _log.warning("cannot write %s (%s); correct prometheus_file", path, error.strerror)
 
@@ -281,8 +285,7 @@ class Appliance:
             if self.config_error:
                 raise ConfigError(self.config_error)
         else:
-            ring = self.hearing.ring.last(self.hearing.ring.samples)
-            return self.feedback.add(request.get("kind"), request.get("keyword"), ring)
+            return self._take_feedback(request)
         return {"state": self.listener.state, "muted_until": muted_until(self.mute)}
 
     def _mute(self, seconds: Any) -> None:
@@ -294,6 +297,13 @@ class Appliance:
     def _unmute(self) -> None:
         self.mute.end()
         self.listener.unmute()
+
+    def _take_feedback(self, request: dict[str, Any]) -> dict[str, Any]:
+        label = request.get("kind")
+        if label not in ("false", "missed"):
+            raise KwsError(f"feedback is false or missed, not {label!r}; say one of them")
+        ring = self.hearing.ring
+        return self.feedback.add(label, request.get("keyword"), ring.last(ring.samples))
 
     def _status_line(self) -> str:
         """What `systemctl status` shows."""

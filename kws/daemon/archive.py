@@ -109,18 +109,18 @@ def write_private(path: Path, content: bytes) -> None:
             file.write(content)
 
 
-def describe(path: Path, event: dict[str, Any], event_at_s: float | None, label: Label | None) -> None:
-    """Write the JSON file of the recording `path`."""
+def description(event: dict[str, Any], event_at_s: float | None, label: Label | None) -> bytes:
+    """Content of a JSON file."""
     content = {"version": 1, "event_at_s": event_at_s, "label": label, "event": event}
-    write_private(path.with_suffix(".json"), json.dumps(content, ensure_ascii=False).encode())
+    return json.dumps(content).encode()
 
 
 def relabel(path: Path, label: Label) -> None:
     """Note in the JSON file of the recording `path` what the user said."""
-    if not path.exists():  # deleted meanwhile
-        return
-    content = _read(path.with_suffix(".json"))
-    describe(path, content.get("event", {}), content.get("event_at_s"), label)
+    if path.exists():  # else it has been deleted meanwhile
+        beside = path.with_suffix(".json")
+        content = _read(beside)
+        write_private(beside, description(content.get("event", {}), content.get("event_at_s"), label))
 
 
 def export(captures: Iterable[Capture], destination: Path) -> tuple[Path, dict[str, int]]:

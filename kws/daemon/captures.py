@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.daemon.archive import Label, describe, relabel, remove, sizes, write_private
+from kws.daemon.archive import Label, description, relabel, remove, sizes, write_private
 from kws.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class CaptureSettings:
     after_seconds: float = 0.5
     """Audio after the event in each capture."""
     max_mb: int = 200
-    """All captures together, in megabytes; the oldest go first. One takes about a tenth."""
+    """All captures together, in megabytes; the oldest go first. One takes about 0.05."""
 
     def __post_init__(self) -> None:
         """Refuse more than a few seconds, and no room."""
@@ -117,7 +117,9 @@ class Captures:
                 self._is_failing = True
 
     def _survey(self) -> None:
-        """What earlier runs left."""
+        """What earlier runs left. And the library is loaded now, not beside the audio of a detection."""
+        import soundfile  # noqa: F401, PLC0415
+
         found = sizes(self.folder)
         self.files, self.bytes = len(found), sum(found.values())
         self._last_number = max(found, default=0)
@@ -125,19 +127,25 @@ class Captures:
             path.unlink()
 
     def _write(self, samples: NDArray[np.int16], event: dict[str, Any], event_at_s: float | None) -> None:
-        content = _flac(samples, self.sample_rate_hz)
+        audio = _flac(samples, self.sample_rate_hz)
+        event_id = str(event.get("id"))
+        beside = description(event, event_at_s, self._labels.pop(event_id, None))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        self._make_room(len(content))
+        if self.folder.stat().st_mode & 0o077:
+            self.folder.chmod(0o700)
+        self._make_room(len(audio) + len(beside))
         self._last_number += 1
         path = self.folder / f"{self._last_number:06d}-{_title(event)}.flac"
-        event_id = str(event.get("id"))
-        describe(path, event, event_at_s, self._labels.pop(event_id, None))
-        write_private(path, content)
+        try:
+            write_private(path.with_suffix(".json"), beside)
+            write_private(path, audio)
+        except OSError:
+            path.with_suffix(".json").unlink(missing_ok=True)
+            raise
         self._paths[event_id] = path
         while len(self._paths) > _REMEMBERED:
             del self._paths[next(iter(self._paths))]
-        self.files, self.bytes = self.files + 1, self.bytes + len(content)
+        self.files, self.bytes = self.files + 1, self.bytes + len(audio) + len(beside)
         if self._is_failing:
             log.info("captures: written again")
         self._is_failing = False

@@ -35,6 +35,7 @@ _PASSED_ON = (
 _TAIL_BYTES = 2048  # of the output, kept for the log
 _CHUNK_BYTES = 65536  # what a pipe holds
 _DRAIN_SECONDS, _POLL_SECONDS = 0.01, 0.25  # between two looks at a hook that prints much, or anything else
+_NAME_LENGTH = 60
 _GRACE_SECONDS = 2.0  # between TERM and KILL
 _NICENESS, _OOM_SCORE = 5, 500
 
@@ -63,6 +64,12 @@ class HookSettings:
         if not 0 < self.timeout_seconds <= 3600:
             raise ConfigError("timeout_seconds must lie in 0..3600 and above 0; correct it")
 
+    @property
+    def name(self) -> str:
+        """For the log: the program and the beginning of its arguments."""
+        text, shown = " ".join(" ".join(self.command).split()), max(_NAME_LENGTH, len(self.command[0]))
+        return text if len(text) <= shown else f"{text[:shown]}..."
+
     def wants(self, event: Mapping[str, Any]) -> bool:
         """Whether this event starts it."""
         return event.get("event") in self.events and (
@@ -86,7 +93,7 @@ class Hooks:
         self._settings = settings
         for each in settings:
             if not shutil.which(each.command[0]):
-                log.warning("hook %s: there is no such program; install it or correct hooks", each.command[0])
+                log.warning("hook %s: there is no such program; install it or correct hooks", each.name)
 
     def start(self, event: Mapping[str, Any]) -> None:
         """Start what this event starts; call `poll` then."""
@@ -94,14 +101,15 @@ class Hooks:
         if wanted:
             self.poll()  # what has ended makes room
         for each in wanted:
-            name = each.command[0]
+            name = each.name
             if len(self._running) >= AT_ONCE:
                 log.warning("hook %s: left out, %d others still run; make them faster", name, AT_ONCE)
                 continue
             try:
                 self._running.append(_Running(each, event))
             except (OSError, ValueError, subprocess.SubprocessError) as error:
-                log.warning("hook %s: cannot start (%s); correct hooks", name, error)
+                reason = getattr(error, "strerror", None) or error
+                log.warning("hook %s: cannot start (%s); correct hooks", name, reason)
 
     def poll(self) -> float | None:
         """Look after what runs; returns the seconds until it must be called again, None when nothing runs."""
@@ -123,7 +131,7 @@ class _Running:
 
     def __init__(self, settings: HookSettings, event: Mapping[str, Any]) -> None:
         program, *arguments = settings.command
-        self._name, self._tail = program, b""
+        self._name, self._tail = settings.name, b""
         self._process = subprocess.Popen(
             [program, *(_filled(argument, event) for argument in arguments)],
             stdin=subprocess.DEVNULL,
@@ -172,7 +180,7 @@ class _Running:
         except BlockingIOError:
             return False
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        return len(data) == _CHUNK_BYTES
+        return len(data) >= _CHUNK_BYTES // 2  # small writes fill a pipe with half of what it holds
 
     def _finish(self, code: int) -> None:
         self._drain()  # no further: a process outside the group may still write

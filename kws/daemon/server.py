@@ -90,7 +90,7 @@ class Server:
     """
 
     def __init__(self, folder: Path, answer: Answer) -> None:
-        self._folder, self._answer = folder, answer
+        self.folder, self._answer = folder, answer
         self._poll = select.epoll()
         self._wake_reader, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_reader, select.EPOLLIN)
@@ -113,9 +113,9 @@ class Server:
                 too long, or the folder cannot be written.
         """
         try:
-            if not self._folder.is_dir():
-                self._folder.mkdir(parents=True)
-                self._folder.chmod(0o755)  # whatever the umask: everybody may ask for the status
+            if not self.folder.is_dir():
+                self.folder.mkdir(parents=True)
+                self.folder.chmod(0o755)  # whatever the umask: everybody may ask for the status
             self._take_lock()
             self._listen(STATUS, 0o666, may_control=False)
             self._listen(CONTROL, 0o660, may_control=True)
@@ -123,24 +123,24 @@ class Server:
             self._close_doors()
             if isinstance(error, OSError):
                 raise KwsError(
-                    f"cannot open sockets in {self._folder} ({error.strerror or error}); "
+                    f"cannot open sockets in {self.folder} ({error.strerror or error}); "
                     "make it writable, or set RUNTIME_DIRECTORY to a folder that is"
                 ) from error
             raise
 
     def _take_lock(self) -> None:
         """Keep a second daemon out: the kernel drops the lock with the process, however that dies."""
-        self._lock = os.open(self._folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             owner = os.pread(self._lock, 20, 0).decode(errors="replace").strip()
-            raise _taken(self._folder, owner) from error
+            raise _taken(self.folder, owner) from error
         os.ftruncate(self._lock, 0)
         os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _listen(self, name: str, mode: int, may_control: bool) -> None:
-        path = address(self._folder, name)
+        path = address(self.folder, name)
         _remove_stale(Path(path))
         door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._doors[door.fileno()] = door, may_control

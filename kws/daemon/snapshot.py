@@ -43,6 +43,7 @@ def snapshot(appliance: "Appliance") -> dict[str, Any]:
         "uptime_s": round(now_s - appliance.started_s, 1),
         "kws": kws.__version__,
         "pid": os.getpid(),
+        "instance": appliance.server.folder.name.partition("-")[2] or None,
         "model": _model(appliance),
         "config": {
             "path": appliance.config_path and str(appliance.config_path),
@@ -66,7 +67,7 @@ def snapshot(appliance: "Appliance") -> dict[str, Any]:
         "captures": {
             "enabled": appliance.captures.settings.enabled,
             "files": appliance.captures.files,
-            "mb": round(appliance.captures.megabytes, 1),
+            "mb": round(appliance.captures.bytes / 1e6, 1),
         },
         "subscribers": appliance.server.subscribers,
     }
@@ -80,7 +81,7 @@ def _model(appliance: "Appliance") -> dict[str, Any]:
         "sha256": model.manifest.model.sha256,
         "keywords": list(model.manifest.words),
         "thresholds": {k: round(t, 6) for k, t in pipeline.detector.settings.thresholds.items()},
-        "reason": appliance.hearing.chain.reason,
+        "reason": "; ".join(appliance.hearing.chain.reason),
     }
 
 
@@ -89,12 +90,12 @@ def _audio(appliance: "Appliance") -> dict[str, Any]:
     rate_hz = appliance.hearing.sample_rate_hz
     return {
         "received_s": round(_received_s(appliance), 2),
-        "expected_s": round(listener.expected_samples / rate_hz, 2),
-        "lost_ms": round(listener.lost_ms, 1),
-        "gaps": listener.gaps,
-        "overflows": listener.overflows,
-        "reopens": listener.reopens,
-        "silent_s": round(listener.silent_s, 1),
+        "expected_s": round(listener.counters.expected_samples / rate_hz, 2),
+        "lost_ms": round(listener.counters.lost_ms, 1),
+        "gaps": listener.counters.gaps,
+        "overflows": listener.counters.overflows,
+        "reopens": listener.counters.reopens,
+        "silent_s": round(listener.counters.silent_s, 1),
         "level_dbfs": _decibels(listener.level_dbfs),
         "floor_dbfs": gate and _decibels(gate.floor_dbfs),
     }
@@ -142,7 +143,7 @@ def muted_until(mute: Mute) -> str | None:
 
 
 def _received_s(appliance: "Appliance") -> float:
-    return appliance.listener.received_samples / appliance.hearing.sample_rate_hz
+    return appliance.listener.counters.received_samples / appliance.hearing.sample_rate_hz
 
 
 def _ratio(part: float, whole: float) -> float | None:

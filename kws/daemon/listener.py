@@ -1,0 +1,256 @@
+"""The audio thread: hears one microphone for years, whatever happens to it.
+
+::
+
+              start                     first block heard
+    (nothing) ─────▶ opening ──────────────▶ listening ◀──▶ silent        flat for `flat_line_seconds`
+                        │ error                  │ error       │ and again
+                        ▼                        ▼             ▼
+                       lost ◀────────────────────┴─────────────┘          reopened after 0.5 s, 1 s, … 30 s
+                                  mute: from any state to muted, unmute: to opening
+
+Every turn of the loop ends in a blocking read or in a wait, so that no fault makes it spin. Between two
+attempts PortAudio starts anew, because only then does it see devices that have come back.
+"""
+
+import logging
+import math
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from kws.audio import level_dbfs
+from kws.daemon.continuity import Continuity
+from kws.errors import AudioError
+from kws.microphone import Block, Microphone, MicrophoneSettings, refresh
+
+State = Literal["opening", "listening", "silent", "lost", "muted"]
+
+_FIRST_REST_S, _LONGEST_REST_S = 0.5, 30.0
+_LONGEST_FLAT_S = 60.0  # between two reopenings of a silent microphone
+_HEALTHY_S = 10.0  # of listening after which the next fault starts with a short rest again
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Counters:
+    """Since the listener started; samples at the rate of the listener. Only the audio thread writes."""
+
+    received_samples: int = 0
+    expected_samples: int = 0
+    """What the clock says the open microphone should have delivered."""
+    lost_ms: float = 0.0
+    """Gaps while the microphone was open."""
+    gaps: int = 0
+    overflows: int = 0
+    """Losses that PortAudio admitted."""
+    reopens: int = 0
+    """Times that the microphone was opened again after a fault."""
+    silent_s: float = 0.0
+    """Time in which the microphone delivered nothing but one value."""
+
+
+class Listener:
+    """Opens, reads, watches and reopens the microphone in a thread of its own.
+
+    Args:
+        sample_rate_hz: Rate of the samples that are heard.
+        hear: Takes each block, in the audio thread. The next block is read when it returns.
+        lost: Told, in the audio thread, before the next `hear`, that this many samples were never heard: a
+            gap, or the time between two microphones. What comes after does not belong to what was before.
+        tell: Told of every change of state with its reason, in the audio thread.
+
+    Attributes:
+        state: What it does; `reason` says why, and is kept up to date while the state stays the same.
+        device: The open microphone for `kws status`; None while there is none.
+        counters: Totals since the start.
+        beat_s: Monotonic time at which the loop turned last, or, while it rests on purpose, will turn next
+            (infinity: when it is told to). A thread whose beat is seconds old hangs in the sound system.
+    """
+
+    def __init__(
+        self,
+        sample_rate_hz: int,
+        hear: Callable[[Block], None],
+        lost: Callable[[int], None],
+        tell: Callable[[State, str], None],
+    ) -> None:
+        self.sample_rate_hz = sample_rate_hz
+        self.state: State = "opening"
+        self.reason = ""
+        self.device: dict[str, Any] | None = None
+        self.counters = Counters()
+        self.beat_s = time.monotonic()
+        self._hear, self._lost, self._tell = hear, lost, tell
+        self._thread: threading.Thread | None = None
+        self._settings = MicrophoneSettings()
+        self._is_stopping = self._is_muted = False
+        self._changed = threading.Event()  # the main thread wants something: leave the microphone, look again
+        self._rest_s = _FIRST_REST_S
+        self._flat_limit_s = 0.0
+        self._is_first = True  # PortAudio has just been started by its import
+        self._left_s: float | None = None  # end of the last block of the last microphone
+        self._block: Block | None = None
+
+    # -- from the main thread
+
+    def start(self, settings: MicrophoneSettings) -> None:
+        """Begin to listen."""
+        self._settings = settings
+        self.beat_s = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="audio", daemon=True)
+        self._thread.start()
+
+    def stop(self, timeout_s: float = 3.0) -> bool:
+        """End the thread, which closes the microphone itself; False when it hangs.
+
+        Exit only after True: a process that exits with a thread inside PortAudio crashes.
+        """
+        self._is_stopping = True
+        self._changed.set()
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+            return not self._thread.is_alive()
+        return True
+
+    def mute(self) -> None:
+        """Close the microphone until `unmute`."""
+        self._is_muted = True
+        self._changed.set()
+
+    def unmute(self) -> None:
+        """Listen again."""
+        self._is_muted = False
+        self._changed.set()
+
+    def reopen(self, settings: MicrophoneSettings) -> None:
+        """Go on with other settings; the same ones change nothing."""
+        if settings != self._settings:
+            self._settings = settings
+            self._changed.set()
+
+    @property
+    def level_dbfs(self) -> float:
+        """Level of the last block; -inf without one."""
+        block = self._block
+        return -math.inf if block is None else level_dbfs(block.samples)
+
+    def abandon(self) -> bool:
+        """Try to free a thread that hangs in the sound system; False: only a new process helps."""
+        return False
+
+    # -- the audio thread
+
+    def _run(self) -> None:
+        while not self._is_stopping:
+            self._changed.clear()
+            if self._is_stopping:  # said between the two lines above
+                break
+            if self._is_muted:
+                self._become("muted", "muted by the user")
+                self._rest(None)
+                continue
+            if self.state == "muted":
+                self._become("opening", "unmuted")
+            if not self._attempt() and not self._changed.is_set():
+                self._rest(self._rest_s * random.uniform(0.8, 1.2))  # noqa: S311 - many daemons, one server
+                self._rest_s = min(2 * self._rest_s, _LONGEST_REST_S)
+
+    def _attempt(self) -> bool:
+        """One microphone, from its opening to its end; False after a fault."""
+        settings = self._settings
+        self.beat_s = time.monotonic()
+        try:
+            if not self._is_first:
+                refresh()
+            self._is_first = False
+            with Microphone(settings, self.sample_rate_hz) as microphone:
+                self.device = _described(microphone, settings, self.sample_rate_hz)
+                self._listen(microphone, settings)
+        except AudioError as error:
+            self._become("lost", str(error))
+        except Exception as error:  # a listener that is meant for years has no fault that ends it
+            _log.exception("the audio thread met a fault of the program and goes on")
+            self._become("lost", f"fault of the program: {error!r}; report it")
+        else:
+            return True
+        finally:
+            self.device = self._block = None
+            self.counters.reopens += not self._changed.is_set()
+        return False
+
+    def _listen(self, microphone: Microphone, settings: MicrophoneSettings) -> None:
+        """Hear one microphone until the main thread wants something else or its line is flat."""
+        counters, scale = self.counters, self.sample_rate_hz / microphone.rate_hz
+        continuity = Continuity(microphone.rate_hz, microphone.rate_hz * settings.block_ms // 2000)
+        expected_before, opened_s, flat_s = counters.expected_samples, None, 0.0
+        self._flat_limit_s = self._flat_limit_s or settings.flat_line_seconds
+        while not self._changed.is_set():
+            self.beat_s = time.monotonic()
+            block = microphone.read()
+            if opened_s is None:
+                opened_s = block.start_s
+                self._returned(block)
+            waiting = round(block.backlog_ms * microphone.rate_hz / 1000)
+            gap = continuity.feed(block.frames, waiting, block.read_s)
+            if gap:
+                counters.gaps += 1
+                counters.lost_ms += 1000 * gap / microphone.rate_hz
+                self._lost(round(gap * scale))
+            self._block, self._left_s = block, block.read_s - block.backlog_ms / 1000
+            counters.received_samples += len(block.samples)
+            counters.expected_samples = expected_before + round(
+                (self._left_s - opened_s) * self.sample_rate_hz
+            )
+            counters.overflows += block.overflowed
+            self._hear(block)
+            seconds = block.frames / microphone.rate_hz
+            flat_s = flat_s + seconds if block.is_flat else 0.0
+            if not block.is_flat:
+                self._become("listening", microphone.name)
+                self._flat_limit_s = settings.flat_line_seconds
+                if block.read_s - opened_s > _HEALTHY_S:
+                    self._rest_s = _FIRST_REST_S
+            elif self.state == "silent":
+                counters.silent_s += seconds
+            else:
+                self._become("listening", microphone.name)
+            if self._flat_limit_s and flat_s >= self._flat_limit_s:
+                self._become(
+                    "silent",
+                    f"the microphone {microphone.name!r} delivers no sound; is it muted or unplugged?",
+                )
+                self._flat_limit_s = min(
+                    2 * self._flat_limit_s, max(settings.flat_line_seconds, _LONGEST_FLAT_S)
+                )
+                return
+
+    def _returned(self, block: Block) -> None:
+        """Tell how much was missed since the microphone before this one."""
+        if self._left_s is not None:
+            self._lost(round(max(0.0, block.start_s - self._left_s) * self.sample_rate_hz))
+
+    def _become(self, state: State, reason: str) -> None:
+        is_new, self.state, self.reason = state != self.state, state, reason
+        if is_new:
+            self._tell(state, reason)
+
+    def _rest(self, seconds: float | None) -> None:
+        self.beat_s = math.inf if seconds is None else time.monotonic() + seconds
+        self._changed.wait(seconds)
+        self.beat_s = time.monotonic()
+
+
+def _described(microphone: Microphone, settings: MicrophoneSettings, sample_rate_hz: int) -> dict[str, Any]:
+    return {
+        "name": microphone.name,
+        "device_rate_hz": microphone.rate_hz,
+        "channels": microphone.channels,
+        "pick": settings.pick,
+        "sample_rate_hz": sample_rate_hz,
+        "reason": microphone.reason,
+    }
