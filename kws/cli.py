@@ -103,6 +103,7 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     command("export", "Turn a training run into a model folder.", _export)
     command("captures", "List, delete or export the recordings that the service kept.", _captures)
     command("corpus", "Check a corpus, import one, or build negatives.", _corpus)
+    command("service", "Set up, upgrade or remove the always-on service.", _service)
     return parser if commands.choices else _parser()  # of an unknown command the message names all
 
 
@@ -222,6 +223,7 @@ def _feedback(parser: argparse.ArgumentParser) -> None:
         choices=("false", "missed"),
         help="false: the last detection was none; missed: a keyword was said just now and not heard",
     )
+    parser.add_argument("keyword", nargs="?", metavar="KEYWORD", help="which one; default: the last")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
@@ -355,6 +357,31 @@ def _corpus(parser: argparse.ArgumentParser) -> None:
         "--takes", type=_positive, default=100, metavar="N", help="of each word; default: %(default)s"
     )
     words.add_argument("--kokoro", type=_path, metavar="DIR", help="folder of Kokoro's model: better voices")
+
+
+def _service(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(instance=None, network=False, purge=False)
+    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+    install = actions.add_parser("install", help="copy this program to /opt, set the service up and start it")
+    install.add_argument(
+        "--network", action="store_true", help="let it use the network, for hooks that need it; default: none"
+    )
+    upgrade = actions.add_parser("upgrade", help="let the services run this program; settings stay")
+    uninstall = actions.add_parser("uninstall", help="stop and remove the service; settings and state stay")
+    uninstall.add_argument("--purge", action="store_true", help="remove settings and state too")
+    for action in (install, uninstall):
+        action.add_argument(
+            "--instance",
+            metavar="NAME",
+            help="one of several services, with /etc/kws/NAME.yaml as its settings",
+        )
+    for action in (install, upgrade, uninstall):
+        action.add_argument(
+            "--user",
+            action="store_true",
+            help="for one user, where PipeWire or PulseAudio has the microphone",
+        )
+        action.add_argument("--dry-run", action="store_true", help="print every step and do none")
 
 
 def _captures(parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""Files that appear complete or not at all, lists of files, and where files are cached."""
+"""Files that appear complete or not at all, lists of files, and where files are shipped and cached."""
 
 import os
 import sys
@@ -28,6 +28,13 @@ def write_text(path: Path, text: str) -> None:
     """Write a whole UTF-8 file, or nothing."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
+
+
+def shipped(name: str) -> Path:
+    """Folder of data that came with this program: `kws/_models` when installed, `models` in a checkout."""
+    package = Path(__file__).parent
+    installed = package / f"_{name}"
+    return installed if installed.is_dir() else package.parent / name
 
 
 def cache_folder() -> Path:

@@ -112,7 +112,7 @@ class Busy:
 def busy(root: Path = ROOT) -> Busy | None:
     """Read how busy the machine was; None where /proc/stat is hidden."""
     lines = (read(root / "proc/stat") or "").splitlines()
-    if not lines or not lines[0].startswith("cpu "):
+    if not lines or not re.fullmatch(r"cpu +\d{1,19}( \d{1,19}){4,}", lines[0]):
         return None
     ticks = [int(field) for field in lines[0].split()[1:9]]  # guest time is part of user time
     idle = sum(ticks[3:5])  # idle, waiting for a disk
@@ -235,11 +235,12 @@ def read(file: Path) -> str | None:
 
 
 def number(file: Path) -> int | None:
-    """The whole number in a file of the kernel; None when it has none."""
+    """The whole number in a file of the kernel, at most 64 bits; None when it has none."""
     try:
-        return int(read(file) or "")
+        value = int(read(file) or "")
     except ValueError:
         return None
+    return value if abs(value) < 1 << 64 else None
 
 
 def entries(root: Path, folder: str, prefix: str) -> Iterator[Path]:

@@ -14,7 +14,7 @@ import yaml
 from kws import config
 from kws.errors import ConfigError, ModelError
 from kws.features import FeatureSettings
-from kws.files import write_text
+from kws.files import shipped, write_text
 
 SCHEMA = 1
 """Version of the manifest's layout that this program reads and writes."""
@@ -262,11 +262,7 @@ def find_model(name_or_path: str | Path) -> Path:
 
 def installed_models() -> list[Path]:
     """Folders of the models that came with this program, by name."""
-    package = Path(__file__).parent
-    home = package / "_models"  # in an installed wheel
-    if not home.is_dir():
-        home = package.parent / "models"  # in a checkout
-    return sorted(path.parent for path in home.glob(f"*/{MANIFEST_FILE}"))
+    return sorted(path.parent for path in shipped("models").glob(f"*/{MANIFEST_FILE}"))
 
 
 def _lookup(data: Any, key: str) -> Any:

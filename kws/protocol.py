@@ -64,7 +64,7 @@ def request_in(received: bytes) -> Message:
     if not isinstance(request, dict):
         raise KwsError(f"a request is a JSON object; {_EXAMPLE}")
     if request.get("version") != VERSION:
-        raise KwsError(f"this kws speaks version {VERSION}, not {request.get('version')}; {_EXAMPLE}")
+        raise KwsError(f"this kws speaks version {VERSION}, not {request.get('version')!r}; {_EXAMPLE}")
     if not isinstance(request.get("request"), str):
         raise KwsError(f"a request has a name; {_EXAMPLE}")
     return request

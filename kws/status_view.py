@@ -104,9 +104,10 @@ def event_line(event: Message) -> str:
     """`12:03:44  computer  0.98`; a near miss and a change of state say so."""
     moment = clock(event.get("wall_time"))
     if event.get("keyword") is None:
-        return f"{moment}  {event.get('state') or event.get('event')}  {event.get('reason') or ''}".rstrip()
-    name = event.get("event")
-    kind = "" if name == "detection" else f"  {str(name).replace('-', ' ')}"
+        why = event.get("reason") or event.get("error") or ""
+        return f"{moment}  {event.get('state') or event.get('event')}  {why}".rstrip()
+    name = event.get("event") or ""
+    kind = "" if name in ("", "detection") else f"  {name.replace('-', ' ')}"
     return f"{moment}  {event['keyword']}  {number(event.get('score'), digits=2)}{kind}"
 
 
@@ -123,7 +124,6 @@ def _daemon(snapshot: Message) -> Iterator[str]:
         f"version {snapshot['kws']}" if snapshot.get("kws") else "",
         f"instance {snapshot['instance']}" if snapshot.get("instance") else "",
         f"process {snapshot['pid']}" if snapshot.get("pid") else "",
-        f"subscribers {snapshot['subscribers']}" if snapshot.get("subscribers") else "",
     ]
     yield from _row("kws", headline(snapshot), ", ".join(filter(None, about)))
 
@@ -135,8 +135,7 @@ def _microphone(snapshot: Message) -> Iterator[str]:
     form = f"channel {pick} of {channels}" if isinstance(pick, int) else f"channels {channels}"
     mixed = "" if pick is None or isinstance(pick, int) else f", mixed: {pick}"
     yield f"rate {number(microphone.get('device_rate_hz'), 'Hz')}, {form}{mixed}"
-    if microphone.get("reason"):
-        yield microphone["reason"]
+    yield from _reasons(microphone)
 
 
 def _audio(snapshot: Message) -> Iterator[str]:
@@ -181,8 +180,7 @@ def _power(snapshot: Message) -> Iterator[str]:
     energy = power.get("energy_per_day_wh") or {}
     daemon, machine = number(energy.get("daemon"), "Wh", 2), number(energy.get("machine"), "Wh", 1)
     yield f"a day: this program {daemon}, machine {machine}"
-    if power.get("reason"):
-        yield power["reason"]
+    yield from _reasons(power)
 
 
 def _cost(snapshot: Message) -> Iterator[str]:
@@ -226,13 +224,13 @@ def _model(snapshot: Message) -> Iterator[str]:
     yield f"folder {model.get('folder') or UNAVAILABLE}"
     thresholds = (model.get("thresholds") or {}).items()
     yield f"thresholds: {', '.join(f'{k} {number(t, digits=3)}' for k, t in thresholds) or UNAVAILABLE}"
-    if model.get("reason"):
-        yield model["reason"]
+    yield from _reasons(model)
 
 
 def _config(snapshot: Message) -> Iterator[str]:
     config = snapshot["config"]
-    yield f"{config.get('path') or UNAVAILABLE}, read at {clock(config.get('loaded'))}"
+    yield f"{config.get('path') or 'none: the defaults are in force'}, read at {clock(config.get('loaded'))}"
+    yield from _reasons(config)
     if config.get("error"):
         yield f"REFUSED, the one before stays in force: {config['error']}"
 
@@ -243,6 +241,16 @@ def _captures(snapshot: Message) -> Iterator[str]:
         yield "off: no audio is kept"
     else:
         yield f"files {number(captures.get('files'))}, size {number(captures.get('mb'), 'MB', 1)}"
+
+
+def _subscribers(snapshot: Message) -> Iterator[str]:
+    yield f"subscribers {snapshot['subscribers']}"
+
+
+def _reasons(section: Message) -> Iterator[str]:
+    """Why it is as it is: a sentence, or several."""
+    reason = section.get("reason") or ()
+    yield from (reason,) if isinstance(reason, str) else reason
 
 
 _SECTIONS = (
@@ -259,4 +267,5 @@ _SECTIONS = (
     ("model", "model", _model),
     ("config", "config", _config),
     ("captures", "captures", _captures),
+    ("subscribers", "events", _subscribers),
 )

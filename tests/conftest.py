@@ -1,8 +1,10 @@
 """Fixtures that most tests share: the toy model, audio that it hears, and the program as a user runs it."""
 
 import os
+import re
 import subprocess
 import sys
+import venv
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -17,6 +19,8 @@ import kws
 from kws.model import Model, load_model
 
 RATE_HZ = 16_000
+ROOT = Path(__file__).parent.parent
+NO_INDEX = re.compile(r"No matching distribution|Could not find a version|Failed to establish|Connection")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch: tiny tensors lose more than they gain by threads
 
 # A test machine shares its cores: time limits would fail for reasons that are not in the code.
@@ -90,6 +94,37 @@ def program_environment(home: Path) -> dict[str, str]:
     source = str(Path(kws.__file__).parent.parent)
     keep = {k: v for k, v in os.environ.items() if k != "KWS_DEBUG"}
     return keep | {"HOME": str(home), "PYTHONPATH": source, "PYTHONWARNINGS": "error"}
+
+
+def pip(python: Path | str, *arguments: object) -> None:
+    """Run pip; without a package index the test is skipped, except where CI must not be fooled."""
+    done = subprocess.run(
+        [python, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    if done.returncode and NO_INDEX.search(done.stderr) and not os.environ.get("CI"):
+        pytest.skip("pip reaches no package index")
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dist")
+    pip(sys.executable, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
+    (path,) = folder.glob("kws-*.whl")
+    return path
+
+
+@pytest.fixture(scope="session")
+def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The `kws` of a clean environment that holds the wheel and what it depends on."""
+    home = tmp_path_factory.mktemp("clean") / "venv"
+    venv.create(home, with_pip=True)
+    pip(home / "bin" / "python", "install", "--quiet", wheel)
+    return home / "bin" / "kws"
 
 
 @pytest.fixture

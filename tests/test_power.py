@@ -1,17 +1,28 @@
 """Power on whole fake machines: which figure is told, of which kind, and why not a better one."""
 
 import json
+import math
+import re
 import subprocess
 import sys
-from dataclasses import dataclass, field
+import tempfile
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import trees
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
+from kws import health
 from kws.config import parse
 from kws.errors import ConfigError
 from kws.power import Power, PowerSettings
+from kws.power.figure import Kind
+from kws.power.pmic import GAIN, OFFSET_W
+from kws.power.rapl import RULE
 
 ZERO_2_W = "Raspberry Pi Zero 2 W Rev 1.0"
 
@@ -173,6 +184,58 @@ def test_energy_starts_anew_when_the_kind_changes(tmp_path: Path, clock: trees.C
     clock.now_s += 60
     trees.hwmon(tmp_path, 0, trees.INA219)
     assert power.report(0.0)["energy_per_day_wh"]["machine"] == pytest.approx(24 * 2.09)
+
+
+NUMBERS = st.integers(-(2**70), 2**70).map(str) | st.sampled_from(
+    ["", "nan", "1e9", "-0", "0x1", "Discharging"]
+)
+FILES = (
+    *(
+        f"sys/class/hwmon/hwmon0/{name}"
+        for name in ("power1_input", "in1_input", "curr1_input", "energy1_input")
+    ),
+    *(
+        f"sys/class/power_supply/a/{name}"
+        for name in ("status", "power_now", "voltage_now", "current_now", "online")
+    ),
+    *(f"sys/class/powercap/intel-rapl:0/{name}" for name in ("energy_uj", "max_energy_range_uj")),
+    *(f"sys/class/thermal/thermal_zone0/{name}" for name in ("type", "temp")),
+    "proc/stat",
+)
+
+
+@given(
+    texts=st.lists(st.fixed_dictionaries({name: NUMBERS | st.text(max_size=9) for name in FILES}), max_size=3)
+)
+def test_whatever_the_kernel_says_there_is_a_sober_answer(texts: list[dict[str, str]]) -> None:
+    clock = trees.Clock()
+    with tempfile.TemporaryDirectory() as folder:
+        root = trees.board(Path(folder), ZERO_2_W)
+        trees.hwmon(root, 0, {"name": "ina238"})
+        trees.rapl(root, {"intel-rapl:0": ("package-0", 5)})
+        trees.supply(root, "a", type="Battery", status="Discharging")
+        power, machine = Power(root=root, clock=clock), health.Machine(root, clock)
+        for files in texts:
+            for name, text in files.items():
+                (root / name).parent.mkdir(parents=True, exist_ok=True)
+                (root / name).write_text(text, encoding="utf-8", errors="replace")
+            for figure in (power.report(0.01)["machine"], power.report(0.01)["daemon"]):
+                assert (figure["watts"] is None) == (figure["kind"] == "unavailable")
+                assert figure["watts"] is None or 0 <= figure["watts"] < math.inf
+            machine.report()
+            clock.now_s += 60
+
+
+def test_document_names_every_kind_setting_and_the_rule() -> None:
+    root = Path(__file__).parent.parent
+    text = (root / "docs/power.md").read_text(encoding="utf-8")
+    assert all(f"| `{kind}` |" in text for kind in get_args(Kind))
+    section = yaml.safe_load(re.search(r"```yaml\n(.*?)```", text, re.DOTALL).group(1))
+    assert parse(section, Settings) == Settings()
+    assert set(section["power"]) == {field.name for field in fields(PowerSettings)}
+    assert f"service/{RULE}" in text
+    assert re.search(rf"{GAIN} .*\+ {OFFSET_W} W", text)
+    assert (root / "service" / RULE).exists()
 
 
 def test_this_machine_answers_something() -> None:

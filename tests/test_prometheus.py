@@ -52,9 +52,8 @@ STATUS: dict[str, Any] = {
     "captures": {"enabled": True, "files": 2, "mb": 0.4},
     "subscribers": 0,
 }
-SAMPLE = re.compile(
-    r'([a-z_:][a-z0-9_:]*)(?:\{((?:[a-z0-9_]+="(?:[^"\\\n]|\\["\\n])*",?)+)\})? (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)'
-)
+LABEL = r'[a-z0-9_]+="(?:[^"\\\n]|\\["\\n])*"'
+SAMPLE = re.compile(rf"([a-z_:][a-z0-9_:]*)(?:\{{({LABEL}(?:,{LABEL})*)\}})? (-?\d+(?:\.\d+)?(?:e[-+]?\d+)?)")
 
 
 def samples(text: str) -> dict[str, float]:

@@ -3,9 +3,7 @@
 import os
 import re
 import subprocess
-import sys
 import tomllib
-import venv
 import zipfile
 from pathlib import Path
 
@@ -16,38 +14,6 @@ from kws.errors import MissingExtra
 ROOT = Path(__file__).parent.parent
 EXAMPLE = ROOT / "models" / "default" / "example.flac"
 HAS_MODEL = (EXAMPLE.parent / "manifest.yaml").is_file()
-NO_INDEX = re.compile(r"No matching distribution|Could not find a version|Failed to establish|Connection")
-
-
-def pip(python: Path | str, *arguments: object) -> None:
-    """Run pip; without a package index the test is skipped, except where CI must not be fooled."""
-    done = subprocess.run(
-        [python, "-m", "pip", "--disable-pip-version-check", *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    if done.returncode and NO_INDEX.search(done.stderr) and not os.environ.get("CI"):
-        pytest.skip("pip reaches no package index")
-    assert done.returncode == 0, done.stderr
-
-
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    pip(sys.executable, "wheel", "--quiet", "--no-deps", "--wheel-dir", folder, ROOT)
-    (path,) = folder.glob("kws-*.whl")
-    return path
-
-
-@pytest.fixture(scope="module")
-def program(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The `kws` of a clean environment that holds the wheel and what it depends on."""
-    home = tmp_path_factory.mktemp("clean") / "venv"
-    venv.create(home, with_pip=True)
-    pip(home / "bin" / "python", "install", "--quiet", wheel)
-    return home / "bin" / "kws"
 
 
 def run(program: Path, home: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
@@ -67,6 +33,7 @@ def test_wheel_holds_the_program_the_models_and_the_licence(wheel: Path) -> None
     names = set(zipfile.ZipFile(wheel).namelist())
     assert {"kws/py.typed", "kws/cli.py", "kws/_models/default/example.flac"} <= names
     assert ("kws/_models/default/model.onnx" in names) == HAS_MODEL
+    assert {"kws/_service/kws.service", "kws/_service/user/kws.service", "kws/_configs/kws.yaml"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert not [name for name in names if name.startswith(("tests/", "models/", "configs/"))]
 
@@ -92,6 +59,29 @@ def test_installed_program_hears_the_shipped_model_s_words(program: Path, tmp_pa
     done = run(program, tmp_path, "listen", "--source", EXAMPLE)
     assert (done.returncode, done.stderr) == (0, "")
     assert [line.split()[2] for line in done.stdout.splitlines()] == ["alexa", "computer", "jarvis"]
+
+
+def test_copy_of_the_program_runs_without_it(program: Path, tmp_path: Path) -> None:
+    code = """if True:
+        from pathlib import Path
+        from kws import program
+        first, second = Path("kws-1").absolute(), Path("kws-2").absolute()
+        program.copy(first)
+        program.link(Path("kws").absolute(), first)
+        first.rename(second)
+        program.link(Path("kws").absolute(), second)
+    """
+    done = run(program.with_name("python"), tmp_path, "-c", code)
+    assert (done.returncode, done.stderr) == (0, "")
+    copied = tmp_path / "kws" / "bin" / "kws"
+    done = run(copied, tmp_path, "listen", "--source", EXAMPLE)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(done.stdout.splitlines()) == 3
+    code = "import sys, kws, importlib.util as u; print(kws.__file__, sys.path[1:], bool(u.find_spec('pip')))"
+    done = run(copied.with_name("python"), tmp_path, "-c", code)
+    assert str(program.parent.parent) not in done.stdout
+    assert done.stdout.endswith(" False\n")  # what is needed to listen, and nothing else
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "kws-2").rglob("*"))
 
 
 def test_training_is_an_extra(program: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 Under systemd every record goes to journald as one entry with its priority and its `fields`, so that
 `journalctl -u kws KWS_KEYWORD=computer` and `journalctl -p warning` find what they should, and a traceback
 stays in one piece (protocol: https://systemd.io/JOURNAL_NATIVE_PROTOCOL). If that way is closed the lines go
-to standard error, each with its priority in front as sd-daemon(3) describes. On a terminal they carry the time.
+to standard error, each with its priority in front as sd-daemon(3) describes. Elsewhere the time is.
 """
 
 import logging

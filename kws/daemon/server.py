@@ -160,8 +160,9 @@ class Server:
             self._drop(client)
         self._close_doors()
         self._poll.close()
+        writer, self.wake_fd = self.wake_fd, -1  # a late `wake` must not write into someone else's file
         os.close(self._wake_reader)
-        os.close(self.wake_fd)
+        os.close(writer)
 
     def _close_doors(self) -> None:
         for door, _ in self._doors.values():
@@ -176,7 +177,7 @@ class Server:
 
     def wake(self) -> None:
         """Make `serve` return, or its next call; from any thread and any signal handler."""
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups already
+        with contextlib.suppress(OSError):  # full of wake-ups already, or closed
             os.write(self.wake_fd, b"\0")
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:

@@ -1,0 +1,181 @@
+"""A small Debian with a systemd of its own, in a container: where the service is installed in earnest."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from kws.files import cache_folder
+
+SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
+"""Debian's release by its Python, which must be ours: compiled packages are shared."""
+
+PACKAGES = (
+    "systemd systemd-sysv dbus dbus-user-session libpam-systemd procps python3 strace "
+    "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils"
+)
+
+# A sound server as a service; stopping it unplugs the microphone.
+MICROPHONE = """
+[Service]
+Type=notify
+NotifyAccess=all
+RuntimeDirectory=fakemic
+RuntimeDirectoryMode=0755
+Environment=XDG_RUNTIME_DIR=/run/fakemic HOME=/run/fakemic
+ExecStart=/usr/bin/pulseaudio -n --daemonize=no --exit-idle-time=-1 --log-target=stderr \\
+  -L "module-native-protocol-unix auth-anonymous=1 socket=/run/fakemic/native" \\
+  -L "module-null-sink sink_name=kwsmic rate=48000 channels=2 format=s16le norewinds=1"
+"""
+
+ALSA_CONFIGURATION = """
+pcm.kwsmic {
+  type pulse
+  device "kwsmic.monitor"
+  server "unix:/run/fakemic/native"
+  hint {
+    show on
+    description "kws virtual microphone"
+  }
+}
+"""
+
+
+class Box:
+    """A booted container; files of the host are read-only under /host."""
+
+    def __init__(self, leader: int) -> None:
+        self._enter = ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i"]
+
+    def try_run(self, *command: object, user: str = "root", seconds: float = 60, stdin: str = ""):
+        """Run a program in the container, as root or another; its result, whatever that is."""
+        as_user = [] if user == "root" else ["runuser", "-u", user, "--"]
+        home = "/root" if user == "root" else f"/home/{user}"
+        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"HOME={home}", "LANG=C.UTF-8"]
+        environment += [f"XDG_RUNTIME_DIR=/run/user/{1000}"] if user != "root" else []
+        return subprocess.run(
+            [*self._enter, *environment, *as_user, *map(str, command)],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=seconds,
+            check=False,
+        )
+
+    def run(self, *command: object, **options) -> str:
+        """The output of a program that must succeed."""
+        done = self.try_run(*command, **options)
+        assert done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def write(self, path: str, text: str) -> None:
+        self.run("sh", "-c", f"mkdir -p $(dirname {path}) && cat > {path}", stdin=text)
+
+    def show(self, unit: str, name: str) -> str:
+        """One property of a unit."""
+        return self.run("systemctl", "show", unit, "--property", name, "--value").strip()
+
+    def wait(self, condition, what: str, seconds: float = 20) -> None:
+        end = time.monotonic() + seconds
+        while not condition():
+            assert time.monotonic() < end, f"waited {seconds} s for {what}\n{self.journal()[-3000:]}"
+            time.sleep(0.1)
+
+    def journal(self, *options: str) -> str:
+        return self.run("journalctl", "--no-pager", *(options or ("-n", "60")))
+
+
+@contextlib.contextmanager
+def booted(*shared: tuple[Path, str]) -> Iterator[Box]:
+    """A container started from the cached tree, of which it changes nothing; skips where it cannot be."""
+    tree = _tree()
+    binds = [f"--bind-ro={path}:/host/{name}" for path, name in shared]
+    options = [
+        "--register=no",
+        "--keep-unit",
+        "--volatile=overlay",
+        "--console=read-only",
+        "--machine=kwsbox",
+    ]
+    process = subprocess.Popen(
+        ["systemd-nspawn", "--quiet", *options, *binds, "--boot", "-D", tree],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        yield _ready(process)
+    finally:
+        process.send_signal(signal.SIGTERM)  # a clean shutdown
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def _ready(process: subprocess.Popen[str]) -> Box:
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    end = time.monotonic() + 60
+    while time.monotonic() < end and process.poll() is None:
+        leader = children.read_text().split()
+        if leader:
+            box = Box(int(leader[0]))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                state = box.try_run("systemctl", "is-system-running").stdout.strip()
+                if state in ("running", "degraded"):
+                    return box
+        time.sleep(0.2)
+    process.terminate()
+    pytest.skip(f"systemd-nspawn cannot boot a container here: {process.communicate()[1].strip()[-300:]}")
+
+
+def _tree() -> Path:
+    """The root of a Debian with everything but kws; made once, in about a minute, and kept in the cache."""
+    suite = SUITES.get(sys.version_info[:2])
+    if suite is None:
+        pytest.skip("no Debian release has this Python")
+    if os.geteuid() != 0:
+        pytest.skip("a container needs root")
+    missing = [name for name in ("mmdebstrap", "systemd-nspawn", "nsenter") if not shutil.which(name)]
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}")
+    tree = (
+        cache_folder()
+        / "boxes"
+        / f"{suite}-{zlib.crc32((PACKAGES + MICROPHONE + ALSA_CONFIGURATION).encode()):08x}"
+    )
+    if not tree.is_dir():
+        partial = tree.with_name(f"{tree.name}.{os.getpid()}.part")
+        partial.mkdir(parents=True)
+        done = subprocess.run(
+            [
+                "mmdebstrap",
+                "--quiet",
+                "--variant=minbase",
+                f"--include={PACKAGES.replace(' ', ',')}",
+                "--customize-hook=chroot $1 useradd --create-home pi",
+                suite,
+                partial,
+            ],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if done.returncode:
+            shutil.rmtree(partial)
+            pytest.skip(f"no Debian packages to be had: {done.stderr.strip()[-300:]}")
+        (partial / "etc" / "systemd" / "system" / "fakemic.service").write_text(MICROPHONE)
+        (partial / "etc" / "asound.conf").write_text(ALSA_CONFIGURATION)
+        partial.rename(tree)
+    return tree
