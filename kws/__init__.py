@@ -14,8 +14,10 @@ The names are imported on first use, so that `kws --help` does not wait for nump
 """
 
 from importlib import import_module
-from typing import TYPE_CHECKING, Any
 
+TYPE_CHECKING = (
+    False  # as type checkers know it; `typing` itself would be a tenth of the cost of `kws status`
+)
 if TYPE_CHECKING:
     from kws.classifier import Classifier, Decision
     from kws.detector import Detector
@@ -49,7 +51,7 @@ _HOMES = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name == "__version__":
         metadata = import_module("importlib.metadata")
         try:

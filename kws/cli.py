@@ -9,10 +9,7 @@ import errno
 import importlib
 import os
 import sys
-import traceback
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import kws
 from kws.errors import KwsError, MissingExtra
@@ -24,7 +21,8 @@ _TRAIN_PACKAGES = ("onnx", "pyroomacoustics", "rich", "safetensors", "torch")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; `arguments` default to the program's own. Returns the exit code."""
-    options = _parser().parse_args(arguments)
+    arguments = sys.argv[1:] if arguments is None else arguments
+    options = _parser(next((word for word in arguments if word[:1] != "-"), None)).parse_args(arguments)
     debug = options.debug or os.environ.get("KWS_DEBUG", "") not in ("", "0")
     # Small matrices gain nothing from a second thread, and its stack and start-up would be paid for.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -52,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _report(message: str, code: int, debug: bool) -> int:
     if debug:
-        traceback.print_exc()
+        importlib.import_module("traceback").print_exc()
     print(f"kws: {message}", file=sys.stderr)  # noqa: T201
     return code
 
@@ -60,23 +58,31 @@ def _report(message: str, code: int, debug: bool) -> int:
 class _Version(argparse.Action):
     """Look the version up only when it is asked for."""
 
-    def __call__(self, parser: argparse.ArgumentParser, *_: Any, **__: Any) -> None:
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
         print("kws", kws.__version__)  # noqa: T201
         parser.exit()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(only: str | None = None) -> argparse.ArgumentParser:
+    """The whole command line; or no more of it than `only`, the command that was chosen, needs."""
     parser = argparse.ArgumentParser(
-        prog="kws", description="Wake words: train them, quantise them, listen for them.", allow_abbrev=False
+        prog="kws",
+        description="Wake words: train them, quantise them, listen for them.",
+        allow_abbrev=False,
+        formatter_class=_help,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.add_argument(
         "--debug", action="store_true", help="show a traceback with an error (or KWS_DEBUG=1)"
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="kws")
 
     def command(name: str, summary: str, fill: Callable[[argparse.ArgumentParser], None]) -> None:
-        sub = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        if only not in (None, name):
+            return
+        sub = commands.add_parser(
+            name, help=summary, description=summary, allow_abbrev=False, formatter_class=_help
+        )
         sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
         fill(sub)
 
@@ -98,7 +104,20 @@ def _parser() -> argparse.ArgumentParser:
     command("captures", "List, delete or export the recordings that the service kept.", _captures)
     command("corpus", "Check a corpus, import one, or build negatives.", _corpus)
     command("service", "Set up, upgrade or remove the always-on service.", _service)
-    return parser
+    return parser if commands.choices else _parser()  # of an unknown command the message names all
+
+
+def _help(prog: str) -> argparse.HelpFormatter:
+    """As wide as the terminal, without the modules that argparse would load to know that."""
+    try:
+        columns = os.get_terminal_size().columns
+    except OSError:
+        columns = 80
+    return argparse.HelpFormatter(prog, width=columns - 2)
+
+
+def _path(text: str) -> object:
+    return importlib.import_module("pathlib").Path(text)
 
 
 def _model(parser: argparse.ArgumentParser, default: str = "default") -> None:
@@ -137,7 +156,7 @@ def _listen(parser: argparse.ArgumentParser) -> None:
 def _run(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--config",
-        type=Path,
+        type=_path,
         metavar="FILE",
         help="default: ~/.config/kws/kws.yaml, else /etc/kws/kws.yaml, else built in",
     )
@@ -204,16 +223,17 @@ def _feedback(parser: argparse.ArgumentParser) -> None:
         choices=("false", "missed"),
         help="false: the last detection was none; missed: a keyword was said just now and not heard",
     )
+    parser.add_argument("keyword", nargs="?", metavar="KEYWORD", help="which one; default: the last")
 
 
 def _evaluate(parser: argparse.ArgumentParser) -> None:
     _model(parser)
     _jobs(parser)
     parser.add_argument(
-        "--data", type=Path, required=True, metavar="DIR", help="corpus: a folder with a manifest.csv"
+        "--data", type=_path, required=True, metavar="DIR", help="corpus: a folder with a manifest.csv"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="scoring rules; default: those of configs/evaluate.yaml"
+        "--config", type=_path, metavar="FILE", help="scoring rules; default: those of configs/evaluate.yaml"
     )
     parser.add_argument("--split", help="which part of it; default: the config's")
     parser.add_argument(
@@ -234,9 +254,14 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--robustness", action="store_true", help="play the keywords through rooms and microphones too"
     )
+    parser.add_argument(
+        "--gate",
+        action="store_true",
+        help="play everything with and without the gate of the daemon, and show what it misses and skips",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="write results.json, results.md and det.svg here"
+        "--out", type=_path, metavar="DIR", help="write results.json, results.md and det.svg here"
     )
     parser.add_argument("--float", action="store_true", help="measure the float network too (needs torch)")
     parser.add_argument(
@@ -257,7 +282,7 @@ def _bench(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--training",
-        type=Path,
+        type=_path,
         metavar="CONFIG",
         help="measure training this recipe, on synthetic sound, instead of listening (needs the train extra)",
     )
@@ -268,11 +293,11 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         "end of word to event, CPU, memory; --seconds 3600 is a soak test",
     )
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="with --microphone: settings of the daemon"
+        "--config", type=_path, metavar="FILE", help="with --microphone: settings of the daemon"
     )
     parser.add_argument(
         "--peer",
-        type=Path,
+        type=_path,
         metavar="PYTHON",
         help="with --microphone: an interpreter with pymicro-wakeword and sounddevice, which listens too",
     )
@@ -282,10 +307,10 @@ def _bench(parser: argparse.ArgumentParser) -> None:
 def _train(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "Decoded audio and rendered windows are cached in $KWS_CACHE, else in ~/.cache/kws."
     parser.add_argument(
-        "config", type=Path, metavar="CONFIG", help="YAML file, e.g. configs/train/default.yaml"
+        "config", type=_path, metavar="CONFIG", help="YAML file, e.g. configs/train/default.yaml"
     )
-    parser.add_argument("--run", type=Path, metavar="DIR", help="run folder; default: runs/<name>")
-    parser.add_argument("--data", type=Path, metavar="DIR", help="corpus; default: the config's")
+    parser.add_argument("--run", type=_path, metavar="DIR", help="run folder; default: runs/<name>")
+    parser.add_argument("--data", type=_path, metavar="DIR", help="corpus; default: the config's")
     parser.add_argument("--resume", action="store_true", help="go on from the run folder's last checkpoint")
     parser.add_argument(
         "--set",
@@ -300,13 +325,13 @@ def _train(parser: argparse.ArgumentParser) -> None:
 
 def _export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run", type=Path, metavar="CHECKPOINT", help="run folder of `kws train`, or a checkpoint in it"
+        "run", type=_path, metavar="CHECKPOINT", help="run folder of `kws train`, or a checkpoint in it"
     )
     parser.add_argument("--name", help="name of the model; default: the config's")
     parser.add_argument(
         "--models",
-        type=Path,
-        default=Path("models"),
+        type=_path,
+        default="models",
         metavar="DIR",
         help="where to put it; default: %(default)s",
     )
@@ -315,28 +340,28 @@ def _export(parser: argparse.ArgumentParser) -> None:
 def _corpus(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     check = actions.add_parser("check", help="look for leaks between splits, missing files and odd rows")
-    check.add_argument("folder", type=Path, metavar="DIR")
+    check.add_argument("folder", type=_path, metavar="DIR")
     check.add_argument(
         "--content", action="store_true", help="decode and measure every clip too (needs the train extra)"
     )
     _strict(check)
     imports = actions.add_parser("import", help="write a corpus in the format that `kws train` reads")
     imports.add_argument("layout", choices=("speech-commands", "wake-word-benchmark", "folders"))
-    imports.add_argument("source", type=Path, metavar="SRC")
-    imports.add_argument("destination", type=Path, metavar="DEST")
+    imports.add_argument("source", type=_path, metavar="SRC")
+    imports.add_argument("destination", type=_path, metavar="DEST")
     negatives = actions.add_parser(
         "negatives", help="build hours of speech without keywords to train against"
     )
-    negatives.add_argument("destination", type=Path, metavar="DEST")
+    negatives.add_argument("destination", type=_path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=50.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
     words = actions.add_parser("words", help="speak words with synthesizers, to train on")
-    words.add_argument("destination", type=Path, metavar="DEST")
+    words.add_argument("destination", type=_path, metavar="DEST")
     words.add_argument("words", nargs="+", metavar="WORD")
     words.add_argument(
         "--takes", type=_positive, default=100, metavar="N", help="of each word; default: %(default)s"
     )
-    words.add_argument("--kokoro", type=Path, metavar="DIR", help="folder of Kokoro's model: better voices")
+    words.add_argument("--kokoro", type=_path, metavar="DIR", help="folder of Kokoro's model: better voices")
 
 
 def _service(parser: argparse.ArgumentParser) -> None:
@@ -383,13 +408,13 @@ def _captures(parser: argparse.ArgumentParser) -> None:
     delete.add_argument("numbers", nargs="*", type=_positive, metavar="NUMBER", help="as listed")
     delete.add_argument("--all", action="store_true", help="delete every one")
     exports = action("export", "Copy them into a corpus to train on.")
-    exports.add_argument("destination", type=Path, metavar="DEST", help="folder of the corpus; may exist")
+    exports.add_argument("destination", type=_path, metavar="DEST", help="folder of the corpus; may exist")
 
 
 def _captures_of(parser: argparse.ArgumentParser, default: str | None) -> None:
     parser.add_argument(
         "--folder",
-        type=Path,
+        type=_path,
         default=default,
         metavar="DIR",
         help="where they are; default: the user's own, else the service's (needs sudo)",

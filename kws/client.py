@@ -6,10 +6,9 @@ import socket
 import struct
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from kws.errors import KwsError
-from kws.protocol import CONTROL, STATUS, VERSION, address, line
+from kws.protocol import CONTROL, STATUS, VERSION, Message, address, line
 
 TIMEOUT_S = 10
 """To connect and to be answered; the daemon may be reading a slow meter."""
@@ -17,7 +16,7 @@ TIMEOUT_S = 10
 _GONE = (BrokenPipeError, ConnectionResetError)
 
 
-def ask(request: dict[str, Any], folder: Path, control: bool = False) -> dict[str, Any]:
+def ask(request: Message, folder: Path, control: bool = False) -> Message:
     """The daemon's answer.
 
     Args:
@@ -41,7 +40,7 @@ def ask(request: dict[str, Any], folder: Path, control: bool = False) -> dict[st
     return _message(answer, folder)
 
 
-def events(folder: Path) -> Iterator[dict[str, Any]]:
+def events(folder: Path) -> Iterator[Message]:
     """Subscribe now, then yield each event as it happens.
 
     Raises:
@@ -50,7 +49,7 @@ def events(folder: Path) -> Iterator[dict[str, Any]]:
     return _events(_connect({"request": "events"}, folder, STATUS), folder)
 
 
-def _events(connection: socket.socket, folder: Path) -> Iterator[dict[str, Any]]:
+def _events(connection: socket.socket, folder: Path) -> Iterator[Message]:
     with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
         for text in lines:
             if not text.endswith(b"\n"):
@@ -62,7 +61,7 @@ def _events(connection: socket.socket, folder: Path) -> Iterator[dict[str, Any]]
     raise KwsError(f"kws has ended; look at its log: {_journal(folder)}")
 
 
-def _connect(request: dict[str, Any], folder: Path, name: str) -> socket.socket:
+def _connect(request: Message, folder: Path, name: str) -> socket.socket:
     """A connection on which the request is out."""
     path = address(folder, name)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -90,9 +89,9 @@ def _connect(request: dict[str, Any], folder: Path, name: str) -> socket.socket:
     return connection
 
 
-def _message(text: bytes, folder: Path) -> dict[str, Any]:
+def _message(text: bytes, folder: Path) -> Message:
     try:
-        message: dict[str, Any] = json.loads(text)
+        message: Message = json.loads(text)
         version = message["version"]
     except (ValueError, TypeError, KeyError):
         raise KwsError(f"kws gave no answer; look at its log: {_journal(folder)}") from None

@@ -25,6 +25,8 @@ THROTTLED = ("under-voltage", "frequency capped", "throttled", "soft temperature
 """Bits 0 to 3 of `vcgencmd get_throttled`; bits 16 to 19 say the same of the time since boot."""
 PROCESSOR_ZONES = re.compile(r"cpu|x86_pkg|soc", re.IGNORECASE)
 PROCESSOR_SENSORS = ("coretemp", "k10temp", "zenpower")
+ABSENT_SENSOR_MC = -100_000
+"""Drivers give -274 degrees and the like for a sensor that is switched off."""
 SLOWING = re.compile(r"cpufreq|processor", re.IGNORECASE)
 """Cooling devices that cool by slowing the processor."""
 
@@ -110,7 +112,7 @@ class Busy:
 def busy(root: Path = ROOT) -> Busy | None:
     """Read how busy the machine was; None where /proc/stat is hidden."""
     lines = (read(root / "proc/stat") or "").splitlines()
-    if not lines or not lines[0].startswith("cpu "):
+    if not lines or not re.fullmatch(r"cpu +\d{1,19}( \d{1,19}){4,}", lines[0]):
         return None
     ticks = [int(field) for field in lines[0].split()[1:9]]  # guest time is part of user time
     idle = sum(ticks[3:5])  # idle, waiting for a disk
@@ -147,7 +149,7 @@ def temperature_c(root: Path = ROOT) -> float | None:
         if read(chip / "name") in PROCESSOR_SENSORS
     ]
     found = (number(file) for file in files)
-    return next((round(milli / 1000, 1) for milli in found if milli is not None), None)
+    return next((round(m / 1000, 1) for m in found if m is not None and m > ABSENT_SENSOR_MC), None)
 
 
 def throttled(root: Path = ROOT) -> list[str]:
@@ -204,7 +206,7 @@ def vcgencmd(*question: str) -> str:
     """
     program = shutil.which("vcgencmd")
     if program is None:
-        raise FileNotFoundError("vcgencmd is not installed")
+        raise FileNotFoundError("vcgencmd is not installed; install raspi-utils")
     try:
         done = subprocess.run(
             [program, *question],
@@ -216,11 +218,11 @@ def vcgencmd(*question: str) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise TimeoutError("vcgencmd does not answer") from None
+        raise TimeoutError("vcgencmd does not answer; restart the machine") from None
     answer = done.stdout.strip()
     if done.returncode or not answer or answer.startswith("error="):
         reason = (done.stderr.strip() or answer).partition("\n")[0]
-        raise OSError(f"vcgencmd {question[0]} failed ({reason or 'no answer'})")
+        raise OSError(f"vcgencmd {question[0]} failed ({reason or 'no answer'}); it needs the group video")
     return answer
 
 
@@ -233,11 +235,12 @@ def read(file: Path) -> str | None:
 
 
 def number(file: Path) -> int | None:
-    """The whole number in a file of the kernel; None when it has none."""
+    """The whole number in a file of the kernel, at most 64 bits; None when it has none."""
     try:
-        return int(read(file) or "")
+        value = int(read(file) or "")
     except ValueError:
         return None
+    return value if abs(value) < 1 << 64 else None
 
 
 def entries(root: Path, folder: str, prefix: str) -> Iterator[Path]:

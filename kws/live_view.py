@@ -12,7 +12,8 @@ from typing import Any, NoReturn
 
 from kws.client import ask
 from kws.errors import KwsError
-from kws.status_view import HEALTHY, Snapshot, duration, event_line, headline, number, percent, watts
+from kws.protocol import Message
+from kws.status_view import HEALTHY, duration, event_line, headline, number, percent, watts
 
 TURNS_PER_SECOND = 5
 """Asked only while someone watches: an idle daemon builds no snapshots."""
@@ -51,7 +52,7 @@ class View:
         self._newest: Any = None
         self._news_s = float("-inf")
 
-    def lines(self, snapshot: Snapshot, now_s: float) -> list[str]:
+    def lines(self, snapshot: Message, now_s: float) -> list[str]:
         """The screen.
 
         Args:
@@ -74,7 +75,7 @@ class View:
             self._paint(_FAINT, "Ctrl-C ends"),
         ]
 
-    def _level(self, snapshot: Snapshot) -> str:
+    def _level(self, snapshot: Message) -> str:
         audio, gate = snapshot.get("audio") or {}, snapshot.get("gate") or {}
         level = audio.get("level_dbfs")
         share = 0.0 if level is None else 1 + level / _BAR_RANGE_DB
@@ -82,7 +83,7 @@ class View:
         background = number(audio.get("floor_dbfs"), "dBFS")
         return f"{'level':<16}{self._bar(share)}{number(level, 'dBFS'):>12}, background {background}{is_open}"
 
-    def _scores(self, snapshot: Snapshot, now_s: float) -> Iterator[str]:
+    def _scores(self, snapshot: Message, now_s: float) -> Iterator[str]:
         thresholds = (snapshot.get("model") or {}).get("thresholds") or {}
         for keyword, score in (snapshot.get("scores") or {}).items():
             peak, peak_s = self._peaks.get(keyword, (0.0, now_s))
@@ -93,7 +94,7 @@ class View:
             wanted = "" if threshold is None else f", threshold {threshold:.2f}"
             yield f"{keyword:<16}{self._bar(peak, threshold)}{peak:>12.2f}{wanted}"
 
-    def _events(self, snapshot: Snapshot, now_s: float) -> Iterator[str]:
+    def _events(self, snapshot: Message, now_s: float) -> Iterator[str]:
         events = snapshot.get("last_events") or []
         newest = events[-1] if events else None
         if newest != self._newest:
@@ -117,7 +118,7 @@ class View:
         return f"{colour}{words}{_PLAIN}" if self._is_coloured and colour else words
 
 
-def _figures(snapshot: Snapshot) -> Iterator[str]:
+def _figures(snapshot: Message) -> Iterator[str]:
     cpu = snapshot.get("cpu") or {}
     audio, gate = snapshot.get("audio") or {}, snapshot.get("gate") or {}
     total = (((snapshot.get("latency_ms") or {}).get("recent") or {}).get("total")) or {}

@@ -6,6 +6,8 @@ fails raises AudioError, and whoever wants it back opens it again (`kws.daemon.l
 thread-safe: only one thread at a time may open, read, close or refresh.
 """
 
+import ctypes
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from numpy.typing import NDArray
 from kws.audio import resampler
 from kws.errors import AudioError, ConfigError
 
+_BUFFERED_BLOCKS = 4  # in the device's buffer: what a reader may be late
 _INVALID_CHANNELS, _DEVICE_BUSY, _INVALID_RATE = -9998, -9985, -9997  # PortAudio's error codes
 
 
@@ -228,14 +231,22 @@ class Microphone:
         )
 
     def _start(self, index: int, rate_hz: int, channels: int) -> Any:
+        block_s = self._settings.block_ms / 1000
         stream = self._portaudio.InputStream(
-            rate_hz, device=index, channels=channels, dtype="int16", latency="high"
+            rate_hz,
+            device=index,
+            channels=channels,
+            dtype="int16",
+            # Left to itself PortAudio takes short periods and looks at the device every few milliseconds.
+            blocksize=round(block_s * rate_hz),
+            latency=_BUFFERED_BLOCKS * block_s,
         )
         try:
             stream.start()
         except BaseException:
             stream.close()
             raise
+        _forget_other_devices()
         return stream
 
     def _mixing(self) -> NDArray[np.float32] | None:
@@ -265,6 +276,19 @@ def _why(rate_hz: int, wanted_hz: int, channels: int, few: int) -> str:
     if channels > few:
         said.append(f"it cannot do {few} channel{'s' if few > 1 else ''}")
     return "; ".join(said) or "as wanted"
+
+
+def _forget_other_devices() -> None:
+    """Unload what ALSA loaded for devices that PortAudio only looked at.
+
+    Many plugins are tried while it lists devices and stay in a cache; where ffmpeg's is installed that is an
+    eighth of this program's memory. PortAudio itself makes this call when it ends; what is in use stays.
+    """
+    try:
+        alsa = ctypes.CDLL("libasound.so.2", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
+    except OSError:  # PortAudio is built for another sound system
+        return
+    alsa.snd_config_update_free_global()
 
 
 def _portaudio() -> Any:

@@ -1,8 +1,8 @@
 """The status as Prometheus reads it, in its text format, and as a file for node-exporter's text collector.
 
 Names follow https://prometheus.io/docs/practices/naming: base units, `_total` for counters. What the status
-does not know has no line. The samples of a named instance carry it as the label `daemon`, so that several files in
-one folder of the text collector do not collide.
+does not know has no line. The samples of a named instance carry it as the label `daemon`, so that several
+files in one folder of the text collector do not collide.
 """
 
 import math
@@ -78,7 +78,7 @@ def exposition(status: Mapping[str, Any]) -> str:
 
 
 def write_textfile(path: Path, text: str) -> None:
-    """Write a file of node-exporter's text collector, `*.prom`: whole or not at all, readable by everybody."""
+    """Write a file of node-exporter's text collector, `*.prom`: whole or not at all, for all to read."""
     with replacing(path) as partial:
         partial.write_text(text, encoding="utf-8")
         partial.chmod(0o644)

@@ -9,9 +9,18 @@ import json
 import math
 import os
 from pathlib import Path
-from typing import Any
 
 from kws.errors import KwsError
+
+TYPE_CHECKING = (
+    False  # as type checkers know it; to load `typing` would be a tenth of the cost of `kws status`
+)
+if TYPE_CHECKING:
+    from typing import Any
+
+    Message = dict[str, Any]
+else:
+    Message = dict
 
 VERSION = 1
 """Of the requests, answers and events; a reader ignores keys that it does not know."""
@@ -36,7 +45,7 @@ def address(folder: Path, name: str) -> str:
     return path
 
 
-def line(message: dict[str, Any]) -> bytes:
+def line(message: Message) -> bytes:
     """A message as it travels; JSON knows no infinity, so such a number becomes null."""
     message = {"version": VERSION} | message
     try:
@@ -46,7 +55,7 @@ def line(message: dict[str, Any]) -> bytes:
     return text.encode() + b"\n"
 
 
-def request_in(received: bytes) -> dict[str, Any]:
+def request_in(received: bytes) -> Message:
     """The request that a client's line holds; KwsError when it holds none."""
     try:
         request = json.loads(received, parse_constant=_refuse)
@@ -55,7 +64,7 @@ def request_in(received: bytes) -> dict[str, Any]:
     if not isinstance(request, dict):
         raise KwsError(f"a request is a JSON object; {_EXAMPLE}")
     if request.get("version") != VERSION:
-        raise KwsError(f"this kws speaks version {VERSION}, not {request.get('version')}; {_EXAMPLE}")
+        raise KwsError(f"this kws speaks version {VERSION}, not {request.get('version')!r}; {_EXAMPLE}")
     if not isinstance(request.get("request"), str):
         raise KwsError(f"a request has a name; {_EXAMPLE}")
     return request
@@ -68,7 +77,7 @@ def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is no number")
 
 
-def _finite(value: Any) -> Any:
+def _finite(value: object) -> object:
     if isinstance(value, dict):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,12 +1,10 @@
 """A snapshot of the daemon as text. What it does not hold is left out; null is shown as "unavailable"."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import UTC, datetime
-from typing import Any
 
-Snapshot = dict[str, Any]
-Section = dict[str, Any]
+from kws.protocol import Message
 
 HEALTHY = ("listening", "muted")
 """States in which nothing is wrong."""
@@ -27,18 +25,18 @@ _COUNTS = {
 _LAST_EVENTS = 5
 
 
-def text(snapshot: Snapshot) -> str:
+def text(snapshot: Message) -> str:
     """Everything, in lines of a label and its figures; what matters most comes first."""
     lines = list(_daemon(snapshot))
     for key, label, section in _SECTIONS:
         if snapshot.get(key) is not None:
-            lines += _row(label, *section(snapshot[key]))
+            lines += _row(label, *section(snapshot))
         elif key in snapshot:
             lines += _row(label, UNAVAILABLE)
     return "\n".join(lines)
 
 
-def headline(snapshot: Snapshot) -> str:
+def headline(snapshot: Message) -> str:
     """State and its reason, in one line."""
     state = str(snapshot.get("state") or UNAVAILABLE)
     if snapshot.get("muted_until"):
@@ -78,7 +76,7 @@ def percent(share: float | None) -> str:
     return f"{100 * share:.1f} %" if 0 < share < 0.1 else f"{100 * share:.0f} %"
 
 
-def watts(figure: dict[str, Any] | None) -> str:
+def watts(figure: Message | None) -> str:
     """`5.2 mW (estimated: CPU time and board table)`: a watt never goes without its kind and basis."""
     if not figure or figure.get("watts") is None:
         basis = (figure or {}).get("basis")
@@ -102,13 +100,14 @@ def clock(iso: str | None) -> str:
     return moment.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S")
 
 
-def event_line(event: dict[str, Any]) -> str:
+def event_line(event: Message) -> str:
     """`12:03:44  computer  0.98`; a near miss and a change of state say so."""
     moment = clock(event.get("wall_time"))
     if event.get("keyword") is None:
-        return f"{moment}  {event.get('state') or event.get('event')}  {event.get('reason') or ''}".rstrip()
-    name = event.get("event")
-    kind = "" if name == "detection" else f"  {str(name).replace('-', ' ')}"
+        why = event.get("reason") or event.get("error") or ""
+        return f"{moment}  {event.get('state') or event.get('event')}  {why}".rstrip()
+    name = event.get("event") or ""
+    kind = "" if name in ("", "detection") else f"  {name.replace('-', ' ')}"
     return f"{moment}  {event['keyword']}  {number(event.get('score'), digits=2)}{kind}"
 
 
@@ -119,28 +118,28 @@ def _row(label: str, *figures: str) -> Iterator[str]:
         label = ""
 
 
-def _daemon(snapshot: Snapshot) -> Iterator[str]:
+def _daemon(snapshot: Message) -> Iterator[str]:
     about = [
         f"running for {duration(snapshot['uptime_s'])}" if "uptime_s" in snapshot else "",
         f"version {snapshot['kws']}" if snapshot.get("kws") else "",
         f"instance {snapshot['instance']}" if snapshot.get("instance") else "",
         f"process {snapshot['pid']}" if snapshot.get("pid") else "",
-        f"subscribers {snapshot['subscribers']}" if snapshot.get("subscribers") else "",
     ]
     yield from _row("kws", headline(snapshot), ", ".join(filter(None, about)))
 
 
-def _microphone(microphone: Section) -> Iterator[str]:
+def _microphone(snapshot: Message) -> Iterator[str]:
+    microphone = snapshot["microphone"]
     yield str(microphone.get("name") or f"name {UNAVAILABLE}")
     channels, pick = number(microphone.get("channels")), microphone.get("pick")
     form = f"channel {pick} of {channels}" if isinstance(pick, int) else f"channels {channels}"
     mixed = "" if pick is None or isinstance(pick, int) else f", mixed: {pick}"
     yield f"rate {number(microphone.get('device_rate_hz'), 'Hz')}, {form}{mixed}"
-    if microphone.get("reason"):
-        yield microphone["reason"]
+    yield from _reasons(microphone)
 
 
-def _audio(audio: Section) -> Iterator[str]:
+def _audio(snapshot: Message) -> Iterator[str]:
+    audio = snapshot["audio"]
     level, floor = number(audio.get("level_dbfs"), "dBFS"), number(audio.get("floor_dbfs"), "dBFS")
     yield f"level {level}, background {floor}"
     yield f"received {duration(audio.get('received_s'))} of {duration(audio.get('expected_s'))}"
@@ -149,14 +148,16 @@ def _audio(audio: Section) -> Iterator[str]:
     yield f"dead silence {duration(audio.get('silent_s'))}"
 
 
-def _gate(gate: Section) -> Iterator[str]:
+def _gate(snapshot: Message) -> Iterator[str]:
+    gate = snapshot["gate"]
     if gate.get("enabled") is False:
         yield "off: everything is analysed"
     else:
         yield f"open {percent(gate.get('duty_cycle'))}, quiet skipped {duration(gate.get('skipped_s'))}"
 
 
-def _keywords(keywords: Section) -> Iterator[str]:
+def _keywords(snapshot: Message) -> Iterator[str]:
+    keywords = snapshot["keywords"]
     cells = max([16, *(len(keyword) + 2 for keyword in keywords)])
     yield f"{'':<{cells}}" + "".join(f"{title:>10}" for title in _COUNTS.values())
     for keyword, counts in keywords.items():
@@ -165,32 +166,37 @@ def _keywords(keywords: Section) -> Iterator[str]:
         yield f"{keyword:<{cells}}" + "".join(f"{figure:>10}" for figure in shown)
 
 
-def _last(events: list[dict[str, Any]]) -> Iterator[str]:
+def _last(snapshot: Message) -> Iterator[str]:
+    events = snapshot["last_events"]
     yield from map(event_line, reversed(events[-_LAST_EVENTS:]))
     if not events:
         yield "nothing yet"
 
 
-def _power(power: Section) -> Iterator[str]:
+def _power(snapshot: Message) -> Iterator[str]:
+    power = snapshot["power"]
     yield f"this program {watts(power.get('daemon'))}"
     yield f"machine {watts(power.get('machine'))}"
     energy = power.get("energy_per_day_wh") or {}
     daemon, machine = number(energy.get("daemon"), "Wh", 2), number(energy.get("machine"), "Wh", 1)
     yield f"a day: this program {daemon}, machine {machine}"
-    if power.get("reason"):
-        yield power["reason"]
+    yield from _reasons(power)
 
 
-def _cost(cpu: Section) -> Iterator[str]:
-    yield f"CPU {number(cpu.get('ms_per_s'), 'ms a second', 1)}, wake-ups {number(cpu.get('wakeups_per_s'), 'a second')}"
+def _cost(snapshot: Message) -> Iterator[str]:
+    cpu = snapshot["cpu"]
+    yield f"CPU {number(cpu.get('ms_per_s'), 'ms a second', 1)}"
+    yield f"wake-ups {number(cpu.get('wakeups_per_s'), 'a second')}"
     yield f"memory {number(cpu.get('rss_mb'), 'MB')}, threads {number(cpu.get('threads'))}"
 
 
-def _real_time(factor: float) -> Iterator[str]:
+def _real_time(snapshot: Message) -> Iterator[str]:
+    factor = snapshot["real_time_factor"]
     yield f"factor {factor:.4f}: computing takes {percent(factor)} of the time that the audio takes"
 
 
-def _latency(latency: Section) -> Iterator[str]:
+def _latency(snapshot: Message) -> Iterator[str]:
+    latency = snapshot["latency_ms"]
     spans = [latency.get(span) or {} for span in _SPANS]
     yield f"{'ms':<10}" + "".join(f"   {title:<25}" for title in _SPANS.values())
     yield f"{'':<10}" + "".join(f"{quantile:>7}" for quantile in _QUANTILES) * len(_SPANS)
@@ -203,37 +209,51 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}" if value < 10 else f"{value:.1f}"
 
 
-def _machine(machine: Section) -> Iterator[str]:
+def _machine(snapshot: Message) -> Iterator[str]:
+    machine = snapshot["machine"]
     throttled = machine.get("throttled")
     yield machine.get("board") or f"board {UNAVAILABLE}"
     state = UNAVAILABLE if throttled is None else ", ".join(throttled) or "no"
     yield f"temperature {number(machine.get('temperature_c'), '°C', 1)}, throttled: {state}"
 
 
-def _model(model: Section) -> Iterator[str]:
+def _model(snapshot: Message) -> Iterator[str]:
+    model = snapshot["model"]
     sha256 = model.get("sha256")
     yield f"{model.get('name') or UNAVAILABLE}, sha256 {sha256[:12] if sha256 else UNAVAILABLE}"
     yield f"folder {model.get('folder') or UNAVAILABLE}"
     thresholds = (model.get("thresholds") or {}).items()
     yield f"thresholds: {', '.join(f'{k} {number(t, digits=3)}' for k, t in thresholds) or UNAVAILABLE}"
-    if model.get("reason"):
-        yield model["reason"]
+    yield from _reasons(model)
 
 
-def _config(config: Section) -> Iterator[str]:
-    yield f"{config.get('path') or UNAVAILABLE}, read at {clock(config.get('loaded'))}"
+def _config(snapshot: Message) -> Iterator[str]:
+    config = snapshot["config"]
+    yield f"{config.get('path') or 'none: the defaults are in force'}, read at {clock(config.get('loaded'))}"
+    yield from _reasons(config)
     if config.get("error"):
         yield f"REFUSED, the one before stays in force: {config['error']}"
 
 
-def _captures(captures: Section) -> Iterator[str]:
+def _captures(snapshot: Message) -> Iterator[str]:
+    captures = snapshot["captures"]
     if captures.get("enabled") is False:
         yield "off: no audio is kept"
     else:
         yield f"files {number(captures.get('files'))}, size {number(captures.get('mb'), 'MB', 1)}"
 
 
-_SECTIONS: tuple[tuple[str, str, Callable[[Any], Iterator[str]]], ...] = (
+def _subscribers(snapshot: Message) -> Iterator[str]:
+    yield f"subscribers {snapshot['subscribers']}"
+
+
+def _reasons(section: Message) -> Iterator[str]:
+    """Why it is as it is: a sentence, or several."""
+    reason = section.get("reason") or ()
+    yield from (reason,) if isinstance(reason, str) else reason
+
+
+_SECTIONS = (
     ("microphone", "microphone", _microphone),
     ("audio", "audio", _audio),
     ("gate", "gate", _gate),
@@ -247,4 +267,5 @@ _SECTIONS: tuple[tuple[str, str, Callable[[Any], Iterator[str]]], ...] = (
     ("model", "model", _model),
     ("config", "config", _config),
     ("captures", "captures", _captures),
+    ("subscribers", "events", _subscribers),
 )

@@ -1,8 +1,5 @@
 """A file is replaced whole or not touched, also when the disk is full."""
 
-import os
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -33,18 +30,6 @@ def test_failure_keeps_the_old_file_and_leaves_no_other(tmp_path: Path, error: t
         fail()
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 64 kB."""
-    place = tmp_path / "disk"
-    place.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(place)]
-    if os.geteuid() or subprocess.run(command, capture_output=True, check=False).returncode:
-        pytest.skip("needs root and the right to mount")
-    yield place
-    subprocess.run(["umount", str(place)], check=True)
 
 
 @pytest.mark.system

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(snapshot, ensure_ascii=False))
     elif options.prometheus:
-        print(importlib.import_module("kws.prometheus").text(snapshot), end="")
+        print(importlib.import_module("kws.prometheus").exposition(snapshot), end="")
     else:
         print(importlib.import_module("kws.status_view").text(snapshot))
     return 0 if snapshot.get("state") in ("listening", "muted") else UNHEALTHY

@@ -6,7 +6,6 @@ captures and one warning, nothing else.
 
 import contextlib
 import logging
-import os
 import queue
 import re
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.daemon.archive import Label, describe, relabel, remove, sizes, write_private
+from kws.daemon.archive import Label, description, flac, relabel, remove, sizes, write_private
 from kws.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -39,7 +38,7 @@ class CaptureSettings:
     after_seconds: float = 0.5
     """Audio after the event in each capture."""
     max_mb: int = 200
-    """All captures together, in megabytes; the oldest go first. One takes about a tenth."""
+    """All captures together, in megabytes; the oldest go first. One takes about 0.05."""
 
     def __post_init__(self) -> None:
         """Refuse more than a few seconds, and no room."""
@@ -79,7 +78,7 @@ class Captures:
             event: As published, with its `id`.
             event_at_s: From the first sample to the event.
         """
-        if self.settings.enabled:
+        if self.settings.enabled and len(samples):
             self._put(partial(self._write, np.array(samples, np.int16), dict(event), event_at_s))
 
     def label(self, event_id: str, label: Label) -> None:
@@ -91,8 +90,8 @@ class Captures:
         """Write what waits, for as long as this, and end the thread."""
         if self._thread.is_alive():
             with contextlib.suppress(queue.Full):  # a disk that hangs
-                self._jobs.put(None, timeout=timeout_s)
-            self._thread.join(timeout_s)
+                self._jobs.put(None, timeout=timeout_s / 2)
+            self._thread.join(timeout_s / 2)
 
     def _put(self, job: Callable[[], None]) -> None:
         try:
@@ -117,7 +116,9 @@ class Captures:
                 self._is_failing = True
 
     def _survey(self) -> None:
-        """What earlier runs left."""
+        """What earlier runs left. And the library is loaded now, not beside the audio of a detection."""
+        import soundfile  # noqa: F401, PLC0415
+
         found = sizes(self.folder)
         self.files, self.bytes = len(found), sum(found.values())
         self._last_number = max(found, default=0)
@@ -125,19 +126,25 @@ class Captures:
             path.unlink()
 
     def _write(self, samples: NDArray[np.int16], event: dict[str, Any], event_at_s: float | None) -> None:
-        content = _flac(samples, self.sample_rate_hz)
+        audio = flac(samples, self.sample_rate_hz)
+        event_id = str(event.get("id"))
+        beside = description(event, event_at_s, self._labels.pop(event_id, None))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self.folder.chmod(0o700)
-        self._make_room(len(content))
+        if self.folder.stat().st_mode & 0o077:
+            self.folder.chmod(0o700)
+        self._make_room(len(audio) + len(beside))
         self._last_number += 1
         path = self.folder / f"{self._last_number:06d}-{_title(event)}.flac"
-        event_id = str(event.get("id"))
-        describe(path, event, event_at_s, self._labels.pop(event_id, None))
-        write_private(path, content)
+        try:
+            write_private(path.with_suffix(".json"), beside)
+            write_private(path, audio)
+        except OSError:
+            path.with_suffix(".json").unlink(missing_ok=True)
+            raise
         self._paths[event_id] = path
         while len(self._paths) > _REMEMBERED:
             del self._paths[next(iter(self._paths))]
-        self.files, self.bytes = self.files + 1, self.bytes + len(content)
+        self.files, self.bytes = self.files + 1, self.bytes + len(audio) + len(beside)
         if self._is_failing:
             log.info("captures: written again")
         self._is_failing = False
@@ -165,18 +172,4 @@ class Captures:
 def _title(event: Mapping[str, Any]) -> str:
     """When, what and which keyword, as a part of a file name."""
     words = (str(event.get(key) or "") for key in ("wall_time", "event", "keyword"))
-    return "-".join(re.sub(r"[^\w.]+", "-", word.partition(".")[0])[:40] for word in words if word)
-
-
-def _flac(samples: NDArray[np.int16], rate_hz: int) -> bytes:
-    """Encoded in memory: then a full disk is an error of writing, and no half of a file that looks whole."""
-    import soundfile  # noqa: PLC0415 - only where captures are enabled
-
-    # A descriptor, because soundfile's own virtual files need executable memory, which the service forbids.
-    descriptor = os.memfd_create("capture")
-    try:
-        with soundfile.SoundFile(descriptor, "w", rate_hz, 1, "PCM_16", format="FLAC", closefd=False) as file:
-            file.write(samples)
-        return os.pread(descriptor, os.lseek(descriptor, 0, os.SEEK_END), 0)
-    finally:
-        os.close(descriptor)
+    return "-".join(re.sub(r"\W+", "-", word.partition(".")[0])[:40] for word in words if word)

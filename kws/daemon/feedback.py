@@ -78,7 +78,7 @@ class Feedback:
             ring: The last seconds of audio, mono.
 
         Returns:
-            What was noted: label, keyword, and the id of the event.
+            What was noted: label, keyword, and id and time on the wall of the event.
 
         Raises:
             ConfigError: the keyword is not the model's.
@@ -88,7 +88,7 @@ class Feedback:
             raise ConfigError(f"there is no keyword {keyword!r}; choose one of: {', '.join(self.keywords)}")
         event = self._take("detection" if label == "false" else "near-miss", keyword)
         if event is not None:
-            self.captures.label(str(event["id"]), label)
+            self.captures.label(str(event.get("id")), label)
         elif label == "false":
             minutes = FALSE_WITHIN_SECONDS // 60
             raise KwsError(f"nothing was detected in the last {minutes} minutes; say it sooner")
@@ -128,11 +128,16 @@ class Feedback:
 
     def _note(self, label: Label, event: Mapping[str, Any]) -> dict[str, Any]:
         keyword = str(event.get("keyword") or "")
-        said = {"label": label, "keyword": keyword, "event_id": event.get("id")}
+        said = {
+            "label": label,
+            "keyword": keyword,
+            "event_id": event.get("id"),
+            "wall_time": event.get("wall_time"),
+        }
         self.since_start[label, keyword] += 1
         self.total[label, keyword] += 1
         try:
-            self._append(json.dumps({"version": 1, "wall_time": _now(), **said}, ensure_ascii=False))
+            self._append(json.dumps({"version": 1, "said_at": _now(), **said}))
             self._is_failing = False
         except OSError as error:
             if not self._is_failing:
@@ -159,11 +164,14 @@ def _read(path: Path) -> Counter[tuple[str, str]]:
     """What was said before; lines that are none are left out."""
     counts: Counter[tuple[str, str]] = Counter()
     try:
-        lines = path.read_bytes().splitlines() if path.is_file() else []
+        with path.open("rb") as file:
+            lines = file.read(_LARGEST_BYTES).splitlines()
+    except FileNotFoundError:
+        return counts
     except OSError as error:
         log.warning("feedback: cannot read %s (%s); correct its permissions", path, error.strerror)
         return counts
-    for line in lines:
+    for line in filter(None, lines):
         try:
             said = json.loads(line)
             counts[str(said["label"]), str(said["keyword"])] += 1
@@ -173,4 +181,4 @@ def _read(path: Path) -> Counter[tuple[str, str]]:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

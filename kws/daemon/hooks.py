@@ -35,6 +35,7 @@ _PASSED_ON = (
 _TAIL_BYTES = 2048  # of the output, kept for the log
 _CHUNK_BYTES = 65536  # what a pipe holds
 _DRAIN_SECONDS, _POLL_SECONDS = 0.01, 0.25  # between two looks at a hook that prints much, or anything else
+_NAME_LENGTH = 60
 _GRACE_SECONDS = 2.0  # between TERM and KILL
 _NICENESS, _OOM_SCORE = 5, 500
 
@@ -63,6 +64,12 @@ class HookSettings:
         if not 0 < self.timeout_seconds <= 3600:
             raise ConfigError("timeout_seconds must lie in 0..3600 and above 0; correct it")
 
+    @property
+    def name(self) -> str:
+        """For the log: the program and the beginning of its arguments."""
+        text, shown = " ".join(" ".join(self.command).split()), max(_NAME_LENGTH, len(self.command[0]))
+        return text if len(text) <= shown else f"{text[:shown]}..."
+
     def wants(self, event: Mapping[str, Any]) -> bool:
         """Whether this event starts it."""
         return event.get("event") in self.events and (
@@ -86,7 +93,7 @@ class Hooks:
         self._settings = settings
         for each in settings:
             if not shutil.which(each.command[0]):
-                log.warning("hook %s: there is no such program; install it or correct hooks", each.command[0])
+                log.warning("hook %s: there is no such program; install it or correct hooks", each.name)
 
     def start(self, event: Mapping[str, Any]) -> None:
         """Start what this event starts; call `poll` then."""
@@ -94,14 +101,15 @@ class Hooks:
         if wanted:
             self.poll()  # what has ended makes room
         for each in wanted:
-            name = each.command[0]
+            name = each.name
             if len(self._running) >= AT_ONCE:
                 log.warning("hook %s: left out, %d others still run; make them faster", name, AT_ONCE)
                 continue
             try:
                 self._running.append(_Running(each, event))
             except (OSError, ValueError, subprocess.SubprocessError) as error:
-                log.warning("hook %s: cannot start (%s); correct hooks", name, error)
+                reason = getattr(error, "strerror", None) or error
+                log.warning("hook %s: cannot start (%s); correct hooks", name, reason)
 
     def poll(self) -> float | None:
         """Look after what runs; returns the seconds until it must be called again, None when nothing runs."""
@@ -123,7 +131,7 @@ class _Running:
 
     def __init__(self, settings: HookSettings, event: Mapping[str, Any]) -> None:
         program, *arguments = settings.command
-        self._name, self._tail = program, b""
+        self._name, self._tail = settings.name, b""
         self._process = subprocess.Popen(
             [program, *(_filled(argument, event) for argument in arguments)],
             stdin=subprocess.DEVNULL,
@@ -136,8 +144,8 @@ class _Running:
         _step_back(self._process.pid)
         self._output = cast(IO[bytes], self._process.stdout)
         os.set_blocking(self._output.fileno(), False)
-        self._limit_s = settings.timeout_seconds
-        self._deadline = time.monotonic() + self._limit_s
+        self._started = time.monotonic()
+        self._deadline = self._started + settings.timeout_seconds
         self._signals = [signal.SIGTERM, signal.SIGKILL]  # still to be sent, when a deadline passes
         self._is_late = False
 
@@ -151,8 +159,7 @@ class _Running:
     def poll(self) -> float | None:
         """Read its output, end it when it is late; seconds until the next look, None when it is over."""
         prints_much = self._drain()
-        # Not yet reaped, so its number is still its own and the signal reaches no other group.
-        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if self._has_ended():
             self._signal(signal.SIGKILL)
             self._finish(self._process.wait())
             return None
@@ -165,6 +172,14 @@ class _Running:
         soon_s = _DRAIN_SECONDS if prints_much else _POLL_SECONDS
         return min(soon_s, left_s) if self._signals else soon_s
 
+    def _has_ended(self) -> bool:
+        """It is not reaped yet: its number is still its own, so that a signal reaches no other group."""
+        try:
+            ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # whoever started the daemon had it ignore its children
+            return True
+        return ended is not None
+
     def _drain(self) -> bool:
         """Keep the end of what it has printed; whether there may be more."""
         try:
@@ -172,16 +187,17 @@ class _Running:
         except BlockingIOError:
             return False
         self._tail = (self._tail + data)[-_TAIL_BYTES:]
-        return len(data) == _CHUNK_BYTES
+        return len(data) >= _CHUNK_BYTES // 2  # small writes fill a pipe with half of what it holds
 
     def _finish(self, code: int) -> None:
         self._drain()  # no further: a process outside the group may still write
         self._output.close()
         said = _printable(self._tail)
         if self._is_late:
-            log.warning("hook %s: ended by force after %g s; it said: %s", self._name, self._limit_s, said)
+            took_s = time.monotonic() - self._started
+            log.warning("hook %s: ended by force after %.1f s; it said: %s", self._name, took_s, said)
         elif code:
-            how = f"code {code}" if code > 0 else signal.Signals(-code).name
+            how = f"code {code}" if code > 0 else f"signal {-code}"
             log.warning("hook %s: failed with %s; it said: %s", self._name, how, said)
 
     def _signal(self, number: signal.Signals) -> None:

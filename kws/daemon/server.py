@@ -20,10 +20,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from kws.errors import KwsError
-from kws.protocol import CONTROL, REQUEST_BYTES_MAX, STATUS, address, line, request_in
+from kws.protocol import CONTROL, REQUEST_BYTES_MAX, STATUS, Message, address, line, request_in
 
 SUBSCRIBERS_MAX = 128
 CLIENTS_MAX = 128
@@ -49,7 +48,7 @@ _NO_ROOM = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 
 _log = logging.getLogger(__name__)
 
-Answer = Callable[[dict[str, Any], bool], dict[str, Any]]
+Answer = Callable[[Message, bool], Message]
 
 
 @dataclass(eq=False, slots=True)
@@ -161,8 +160,9 @@ class Server:
             self._drop(client)
         self._close_doors()
         self._poll.close()
+        writer, self.wake_fd = self.wake_fd, -1  # a late `wake` must not write into someone else's file
         os.close(self._wake_reader)
-        os.close(self.wake_fd)
+        os.close(writer)
 
     def _close_doors(self) -> None:
         for door, _ in self._doors.values():
@@ -177,7 +177,7 @@ class Server:
 
     def wake(self) -> None:
         """Make `serve` return, or its next call; from any thread and any signal handler."""
-        with contextlib.suppress(BlockingIOError):  # full of wake-ups already
+        with contextlib.suppress(OSError):  # full of wake-ups already, or closed
             os.write(self.wake_fd, b"\0")
 
     def watch(self, fd: int, callback: Callable[[], None]) -> None:
@@ -203,7 +203,7 @@ class Server:
                 self._accept(*self._doors[fd])
         self._expire()
 
-    def publish(self, event: dict[str, Any]) -> None:
+    def publish(self, event: Message) -> None:
         """Send an event to every subscriber; one whose queue is full is told so and dropped."""
         message = line(event)
         for client in list(self._clients.values()):

@@ -81,7 +81,7 @@ def _model(appliance: "Appliance") -> dict[str, Any]:
         "sha256": model.manifest.model.sha256,
         "keywords": list(model.manifest.words),
         "thresholds": {k: round(t, 6) for k, t in pipeline.detector.settings.thresholds.items()},
-        "reason": appliance.hearing.chain.reason,
+        "reason": "; ".join(appliance.hearing.chain.reason),
     }
 
 

@@ -21,7 +21,7 @@ from kws.errors import AudioError
 NAME = "kwsmic"
 PROGRAMS = ("pulseaudio", "pactl")
 
-_CHUNK_SECONDS = 0.02
+_CHUNK_SECONDS = 0.08  # as a device with periods of the daemon's blocks: more often would wake it for nothing
 _START_SECONDS = 10.0
 _FULL_SECONDS = 5.0  # for a FIFO whose reader is slow
 

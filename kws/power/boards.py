@@ -43,6 +43,7 @@ BOARDS = (
     Board("Raspberry Pi 3 Model B", 1.4, 3.7, _DRAMBLE),
     Board("Raspberry Pi 3 Model B Plus", 1.9, 5.1, _DRAMBLE),
     Board("Raspberry Pi 4 Model B", 2.7, 6.4, _DRAMBLE),
+    Board("Raspberry Pi Compute Module 4", 2.5, 4.6, _REVIEWS + "8"),
     # 4 GB, stepping C1; the 2 GB board of stepping D0 takes 0.9 W less, idle and busy.
     Board(
         "Raspberry Pi 5 Model B",

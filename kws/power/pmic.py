@@ -35,7 +35,7 @@ class Pmic:
         try:
             rails = rails_w(health.vcgencmd("pmic_read_adc"))
         except OSError as error:
-            raise MeterError(f"the PMIC cannot be read: {error}; join group video") from None
+            raise MeterError(f"the PMIC cannot be read: {error}") from None
         if PROCESSOR not in rails:
             raise MeterError(f"the PMIC shows no power of {PROCESSOR}")
         total_w = sum(rails.values())

@@ -14,9 +14,8 @@ from typing import Any
 from kws import health
 from kws.errors import ConfigError
 from kws.power.boards import Board, find_board
-from kws.power.figure import Figure
+from kws.power.figure import Figure, Mean
 from kws.power.hwmon import Hwmon
-from kws.power.mean import Mean
 from kws.power.pmic import Pmic
 from kws.power.rapl import Rapl
 from kws.power.source import Source

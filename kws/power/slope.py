@@ -1,8 +1,8 @@
 """What a busy core adds to a machine's power, learned from the machine itself.
 
 With an energy counter, each interval gives a pair: mean busy cores and mean watts. Their least-squares line
-has the idle power where it begins, and the power of one busy core as its slope. Older pairs fade, since clocks
-and heat change. A slope is only told when the load has varied enough to know it.
+has the idle power where it begins, and the power of one busy core as its slope. Older pairs fade, since
+clocks and heat change. A slope is only told when the load has varied enough to know it.
 """
 
 import math

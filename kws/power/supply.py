@@ -2,7 +2,7 @@
 
 A battery that discharges feeds the whole machine. While it charges, its current is not the machine's. The
 sign of `current_now` is no help: drivers use three conventions (Linux commit 05f94eb98907), so the status
-decides. A USB or mains input counts while it is online and no battery takes part of what it gives.
+decides. A USB or mains input counts while it is online and no battery charges from it.
 Units: microvolts, microamperes, microwatts (Linux, Documentation/ABI/testing/sysfs-class-power).
 """
 
@@ -33,23 +33,22 @@ class Supply:
             and not supply.name.startswith(CONTRACTS)
         ]
         batteries = [supply for supply in supplies if health.read(supply / "type") in BATTERIES]
-        discharging = [battery for battery in batteries if health.read(battery / "status") == "Discharging"]
-        charging = [battery for battery in batteries if health.read(battery / "status") == "Charging"]
-        inputs = [
-            supply for supply in supplies if supply not in batteries and health.number(supply / "online")
-        ]
-        found = _figure(discharging, "discharging") or (None if charging else _figure(inputs, "supply input"))
+        status = {battery: health.read(battery / "status") for battery in batteries}
+        feeding = [battery for battery in batteries if status[battery] == "Discharging"]
+        if "Charging" not in status.values():
+            feeding += [s for s in supplies if s not in batteries and health.number(s / "online")]
+        found = _figure(feeding)
         if found is None and batteries:
             raise MeterError(f"{batteries[0].name} is not discharging, so it says nothing of the machine")
         return found
 
 
-def _figure(supplies: list[Path], told: str) -> Figure | None:
+def _figure(supplies: list[Path]) -> Figure | None:
     """Sum of those that measure."""
     measured = {supply.name: watts for supply in supplies if (watts := _watts(supply))}
     if not measured:
         return None
-    return Figure(sum(measured.values()), "measured-board", f"{' + '.join(measured)}, {told}")
+    return Figure(sum(measured.values()), "measured-board", f"power_supply {' + '.join(measured)}")
 
 
 def _watts(supply: Path) -> float | None:
