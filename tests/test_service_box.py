@@ -44,7 +44,9 @@ def box(program):
 def service(box: Box) -> Box:
     """The service, installed by a root that hides its files."""
     box.write(CONFIG, SETTINGS)
-    box.run("sh", "-c", f"umask 077; {' '.join(INSTALL)} install", seconds=300)
+    printed = box.run("sh", "-c", f"umask 077; {' '.join(INSTALL)} install", seconds=300)
+    assert f"keep {CONFIG}\n" in printed
+    assert "\nnow       listening: kwsmic\n" in printed
     return box
 
 
@@ -182,8 +184,9 @@ def test_killed_service_comes_back(installed: Box) -> None:
     listens(installed)
 
 
-def test_frozen_service_is_restarted_by_the_watchdog(installed: Box) -> None:
+def test_frozen_service_is_restarted_by_the_watchdog(installed: Box, request: pytest.FixtureRequest) -> None:
     drop_ins = "/run/systemd/system/kws.service.d"
+    request.addfinalizer(lambda: installed.run("sh", "-c", f"rm -r {drop_ins}; systemctl daemon-reload"))
     installed.write(f"{drop_ins}/soon.conf", "[Service]\nWatchdogSec=4\n")
     installed.run("systemctl", "daemon-reload")
     installed.run("systemctl", "restart", "kws")
@@ -191,11 +194,9 @@ def test_frozen_service_is_restarted_by_the_watchdog(installed: Box) -> None:
     assert installed.show("kws", "NRestarts") == "0"
     installed.run("systemctl", "kill", "--signal=SIGSTOP", "kws")
     installed.wait(lambda: installed.show("kws", "NRestarts") == "1", "the watchdog", 30)
-    log = installed.journal("-u", "kws", "-b")
-    assert "Watchdog timeout" in log
-    assert re.search(r"Thread .*\n.*File .*kws/daemon/", log)  # where it was
-    installed.run("rm", "-r", drop_ins)
-    installed.run("systemctl", "daemon-reload")
+    assert "Watchdog timeout" in installed.journal("-u", "kws", "-b")
+    where = re.compile(r"Thread .*\n.*File .*/kws/")
+    installed.wait(lambda: where.search(installed.journal("-u", "kws", "-b")), "the stack of a thread")
     listens(installed)
 
 
