@@ -38,8 +38,7 @@ from kws.folders import runtime_folder, state_folder
 INTERRUPTED = 130
 
 _TURN_SECONDS = 15.0  # at most between two looks at the audio thread
-_HANGING_SECONDS = 10.0  # an audio thread that has not turned for so long hangs in the sound system
-_LOST_SECONDS = 20.0  # ... and after so long giving up its stream has not helped
+_HANGING_SECONDS = 10.0  # for an audio thread that hangs in the sound system to come free
 _MINUTE = 60.0
 _STOP_SECONDS = 3.0  # for the audio thread to close the microphone
 _LAST_EVENTS = 10
@@ -80,7 +79,8 @@ class Appliance:
         self._signals: set[int] = set()
         self._due: deque[tuple[float, int, dict[str, Any]]] = deque()  # captures: when, up to which sample
         self._is_ready = False
-        self._last_beat_s, self._next_minute_s = self.started_s, self.started_s + _MINUTE
+        self._next_minute_s = self.started_s + _MINUTE
+        self._hanging_since_s: float | None = None
         self._resize_ring()
 
     @property
@@ -175,6 +175,8 @@ class Appliance:
         running_s = self.hooks.poll()
         if running_s is not None:
             waits.append(running_s)
+        if self._hanging_since_s is not None:
+            waits.append(1.0)
         if self._told or self._signals:
             waits.append(0.0)
         return max(0.0, min(waits))
@@ -190,6 +192,8 @@ class Appliance:
     def _on_state(self, state: State, reason: str) -> None:
         level = logging.WARNING if state in ("lost", "silent") else logging.INFO
         _log.log(level, "%s: %s", state, reason, extra=fields(state=state))
+        if state == "muted":
+            self.hearing.ring.clear()  # whoever mutes may mean what was just said
         self._publish({"event": "state", "state": state, "reason": reason})
         if self._is_ready:
             systemd.status(self._status_line())
@@ -243,14 +247,15 @@ class Appliance:
 
     def _look_after_audio(self, now_s: float) -> None:
         """Feed the watchdog while the audio thread turns; help it, or start anew, when it does not."""
-        silent_s = now_s - self.listener.beat_s
-        if silent_s < _HANGING_SECONDS:
+        if not self.listener.hangs:
             systemd.alive()
-        elif silent_s < _LOST_SECONDS:
-            _log.warning("the sound system does not answer since %.0f s; closing the microphone", silent_s)
-            self.listener.abandon()
-        else:
-            _log.error("the sound system hangs since %.0f s; kws starts itself anew", silent_s)
+            self._hanging_since_s = None
+            return
+        if self._hanging_since_s is None:
+            self._hanging_since_s = now_s
+            _log.warning("the sound system does not answer; cutting the connection to it")
+        if not self.listener.abandon() or now_s - self._hanging_since_s > _HANGING_SECONDS:
+            _log.error("the sound system hangs; kws starts itself anew")
             self._start_anew()
 
     def _start_anew(self) -> None:
@@ -261,6 +266,9 @@ class Appliance:
 
     def _every_minute(self) -> None:
         self.cost.every_minute()
+        self._write_prometheus()
+
+    def _write_prometheus(self) -> None:
         path = self.settings.prometheus_file
         if path is not None:
             try:
@@ -313,6 +321,7 @@ class Appliance:
     def _close(self) -> None:
         """End everything, the audio thread first: a process that ends under it crashes."""
         systemd.stopping("stopping")
+        self._write_prometheus()
         has_ended = self.listener.stop(_STOP_SECONDS)
         self._end_all()
         if not has_ended:
