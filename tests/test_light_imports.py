@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from conftest import program_environment
+from sockets import Running
 
 HEAVY = ("torch", "onnx", "matplotlib", "rich", "pyroomacoustics", "kws.train")
 
@@ -50,6 +51,30 @@ def test_listening_loads_no_training_code(tmp_path, toy_folder, notes_wav):
 @pytest.mark.parametrize("command", ["listen", "detect", "classify", "devices", "models"])
 def test_runtime_command_loads_no_training_code(tmp_path, command):
     assert not loaded(f"import kws.commands.{command}", tmp_path) & set(HEAVY)
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_asking_for_the_status_loads_little(tmp_path, form):
+    with Running(tmp_path / "kws", lambda *_: {"state": "listening"}) as running:
+        code = f"""
+import os
+os.environ["XDG_RUNTIME_DIR"] = {str(running.folder.parent)!r}
+from kws.cli import main
+assert main(["status", *{form}]) == 0
+"""
+        modules = loaded(code, tmp_path)
+    assert "kws.client" in modules
+    slow = {
+        "asyncio",
+        "dataclasses",
+        "importlib.metadata",
+        "logging",
+        "shutil",
+        "subprocess",
+        "traceback",
+        "typing",
+    }
+    assert not modules & {"numpy", "onnxruntime", "yaml", "sounddevice", "soundfile", *slow, *HEAVY}
 
 
 def test_public_names_are_there_and_lazy(tmp_path):

@@ -1,12 +1,15 @@
 """What a user sees of a running daemon: commands in processes of their own, and a real server's sockets."""
 
+import contextlib
 import copy
 import fcntl
+import itertools
 import json
 import os
 import pty
 import re
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -24,6 +27,7 @@ from kws.client import ask, events
 from kws.errors import KwsError
 from kws.live_view import View
 from kws.prometheus import exposition
+from kws.protocol import STATUS
 from kws.status_view import clock, duration, text, watts
 
 SNAPSHOT = json.loads((Path(__file__).parent / "data" / "status.json").read_text())
@@ -329,12 +333,29 @@ def test_a_daemon_of_another_version_or_without_an_answer_is_named(tmp_path):
             ask({"request": "status"}, running.folder)
 
 
+def test_a_daemon_that_hangs_is_not_waited_for_forever(tmp_path, monkeypatch):
+    monkeypatch.setattr("kws.client.TIMEOUT_S", 1)
+    with socket.socket(socket.AF_UNIX) as hanging, contextlib.ExitStack() as crowd:
+        hanging.bind(str(tmp_path / STATUS))
+        hanging.listen(1)
+        for _ in range(2):  # the second cannot even connect
+            start = time.monotonic()
+            with pytest.raises(KwsError, match="runs but does not answer; look at its log"):
+                ask({"request": "status"}, tmp_path)
+            assert 0.9 < time.monotonic() - start < 5
+            for _ in range(3):
+                client = crowd.enter_context(socket.socket(socket.AF_UNIX))
+                client.setblocking(False)
+                client.connect_ex(str(tmp_path / STATUS))
+
+
 def test_a_slow_reader_of_events_learns_why_it_was_dropped(running):
     stream = events(running.folder)
     running.wait_for_subscribers(1)
     for number in range(300):
         running.publish({"event": "detection", "id": number, "padding": "x" * 1000})
-    received = []
+    received = itertools.takewhile(lambda event: event["event"] != "dropped", stream)
+    ids = [event["id"] for event in received]
+    assert ids == list(range(len(ids)))
     with pytest.raises(KwsError, match=r"no more events to this program: .*read faster"):
-        received += map(received.append, stream)
-    assert received[-1]["event"] == "dropped"
+        next(stream)
