@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from sockets import Running
 
 from kws.cli import main
-from kws.client import ask, events
+from kws.client import ask, events, find_runtime
 from kws.errors import KwsError
 from kws.live_view import View
 from kws.prometheus import exposition
@@ -258,6 +258,17 @@ def test_an_instance_is_asked_by_its_name(daemon, tmp_path, run_kws):
     with Running(tmp_path / "kws-kitchen", daemon.answer):
         done = run_kws("status", "--instance", "kitchen", XDG_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == 0
+
+
+def test_a_folder_that_a_daemon_left_behind_does_not_hide_another(daemon, tmp_path, monkeypatch):
+    monkeypatch.setattr("kws.client.MACHINE_PARENT", str(tmp_path / "machine"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "own"))
+    (tmp_path / "own" / "kws").mkdir(parents=True)
+    with Running(tmp_path / "machine" / "kws", daemon.answer) as machine:
+        assert find_runtime() == str(machine.folder)
+        with Running(tmp_path / "own" / "kws", daemon.answer) as own:
+            assert find_runtime() == str(own.folder)
+        assert find_runtime() == str(machine.folder)
 
 
 def test_watch_wants_a_terminal(running, run_kws):
