@@ -254,6 +254,11 @@ def _evaluate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--robustness", action="store_true", help="play the keywords through rooms and microphones too"
     )
+    parser.add_argument(
+        "--gate",
+        action="store_true",
+        help="play everything with and without the gate of the daemon, and show what it misses and skips",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
     parser.add_argument(
         "--out", type=_path, metavar="DIR", help="write results.json, results.md and det.svg here"

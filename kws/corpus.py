@@ -89,10 +89,17 @@ def write_manifest(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
 def manifest_rows(folder: Path) -> list[dict[str, str]]:
     """The rows of `folder/manifest.csv` as they are, to add others to; none when there is no manifest yet."""
     manifest = folder / "manifest.csv"
-    if not manifest.is_file():
+    try:
+        with manifest.open(newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+    except FileNotFoundError:
         return []
-    with manifest.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise DataError(f"{manifest} is not a CSV file ({error}); see docs/corpus.md") from error
+    for row in rows:
+        if "path" not in row or not set(row) <= set(COLUMNS):
+            raise DataError(f"{manifest} has other columns than a corpus; see docs/corpus.md")
+    return rows
 
 
 def keyword_of(label: str, keywords: Iterable[str]) -> str | None:

@@ -34,7 +34,7 @@ class GateSettings:
 
     enabled: bool = True
     """False: everything is passed on."""
-    margin_db: float = 3.0
+    margin_db: float = 5.0
     """A band this far above its background opens the gate, dB; 1..20."""
     hang_over_seconds: float = 1.2
     """So long after the last such moment it stays open; 0.5..30."""
@@ -72,13 +72,13 @@ class Gate:
 
     def __init__(self, settings: GateSettings, sample_rate_hz: int) -> None:
         self.settings = settings
-        self._count = sample_rate_hz * STEP_MS // 1000  # samples of a step
-        self._step = np.zeros(self._count, np.float32)
+        self.step_samples = sample_rate_hz * STEP_MS // 1000
+        self._step = np.zeros(self.step_samples, np.float32)
         self._row = sample_rate_hz // 1000
         self._rows = self._step.reshape(-1, self._row)
         self._waves, self._bands = _filters(self._row)
         self._squares = np.zeros((len(self._rows), self._row), np.float32)
-        self._mean = np.full(len(self._rows), np.float32(1 / self._count))
+        self._mean = np.full(len(self._rows), np.float32(1 / self.step_samples))
         self._margin = 10 ** (settings.margin_db / 10)
         self._hang_over_steps = _steps(settings.hang_over_seconds)
         self._part_steps = _steps(settings.background_seconds / _PARTS)
@@ -122,13 +122,13 @@ class Gate:
         passages: list[Passage] = []
         position = 0
         while position < len(samples):
-            part = samples[position : position + self._count - self._filled]
+            part = samples[position : position + self.step_samples - self._filled]
             np.multiply(part, scale, out=self._step[self._filled : self._filled + len(part)])
             self._filled += len(part)
             position += len(part)
             if self.is_open:
                 passages.append(Passage(0, part))
-            if self._filled == self._count:
+            if self._filled == self.step_samples:
                 self._filled = 0
                 if self._decide():
                     passages.append(self._replay())
@@ -144,8 +144,8 @@ class Gate:
             self.is_open = self._open_steps > 0
             return False
         if len(self._held) == self._held.maxlen:
-            self.skipped_samples += self._count
-            self._since_passage += self._count
+            self.skipped_samples += self.step_samples
+            self._since_passage += self.step_samples
         self._held.append(self._step.copy())
         self.is_open = is_loud
         return is_loud

@@ -1,16 +1,22 @@
 """A microphone: the first form of a device that works, read in blocks by one thread.
 
-Blocking reads in the caller's thread: they need neither a second thread nor executable memory, which a
-hardened service forbids, and cost the fewest wake-ups. Nothing here recovers from anything: a device that
-fails raises AudioError, and whoever wants it back opens it again (`kws.daemon.listener`). PortAudio is not
-thread-safe: only one thread at a time may open, read, close or refresh.
+Blocking reads in the caller's thread need neither a second thread nor executable memory, which a hardened
+service forbids. A read sleeps until its block should be there and only then asks PortAudio for it:
+PortAudio's own wait wakes up for every piece, and can spin or never return when the device has gone.
+
+Nothing here recovers from anything: a device that fails raises AudioError, and whoever wants it back opens
+it again (`kws.daemon.listener`). PortAudio is not thread-safe: only one thread at a time may open, read,
+close or refresh. `cut_off` is for another thread, when that one hangs.
 """
 
+import contextlib
 import ctypes
 import os
+import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -20,8 +26,12 @@ from numpy.typing import NDArray
 from kws.audio import resampler
 from kws.errors import AudioError, ConfigError
 
-_BUFFERED_BLOCKS = 4  # in the device's buffer: what a reader may be late
 _INVALID_CHANNELS, _DEVICE_BUSY, _INVALID_RATE = -9998, -9985, -9997  # PortAudio's error codes
+
+_BUFFER_S = 0.5  # of the device: how late a reader may be before audio is lost; the default can be 0.04
+_BUFFER_PERIODS = 16  # PortAudio's 4 would let a device report its audio only every 125 ms
+_STALL_S = 5.0  # without audio until the device has failed; a Bluetooth headset needs seconds for its first
+_MARGIN_S = 0.008  # audio comes in pieces of a few milliseconds: sleep past the last one rather than twice
 
 
 @dataclass(frozen=True)
@@ -133,6 +143,27 @@ def refresh() -> None:
         raise AudioError(f"the sound system does not start ({_reason(error)}); check ~/.asoundrc") from error
 
 
+def cut_off() -> bool:
+    """Cut this process's connections to sound servers; True if there was one.
+
+    A thread that waits for a server that never answers (stopped, swapped out, hung) gets an error instead.
+    Safe in any thread at any time.
+    """
+    found = False
+    for entry in Path("/proc/self/fd").iterdir():
+        try:
+            if not str(entry.readlink()).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(entry.name))) as connection:
+                peer = connection.getpeername()
+                if connection.family == socket.AF_UNIX and any(s in str(peer) for s in ("pulse", "pipewire")):
+                    connection.shutdown(socket.SHUT_RDWR)
+                    found = True
+        except OSError:  # closed meanwhile, or not connected
+            continue
+    return found
+
+
 class Microphone:
     """An open input device; `read` it, or iterate over `blocks`, and use it in a `with` statement.
 
@@ -154,13 +185,18 @@ class Microphone:
         self._stream, self.rate_hz, self.channels, self.reason = self._open(info)
         self._frames = self.rate_hz * settings.block_ms // 1000
         self._weights = self._mixing()
-        self._resampler = (
-            None if self.rate_hz == sample_rate_hz else resampler(self.rate_hz, sample_rate_hz, "int16")
-        )
+        self._resampler: Any = None
+        if self.rate_hz != sample_rate_hz:
+            try:
+                self._resampler = resampler(self.rate_hz, sample_rate_hz, "int16")
+            except BaseException:
+                self.close()
+                raise
 
     def read(self) -> Block:
         """Wait for the next block; AudioError when the device fails."""
         try:
+            self._wait()
             frames, overflowed = self._stream.read(self._frames)
             backlog = self._stream.read_available
         except self._portaudio.PortAudioError as error:
@@ -195,6 +231,14 @@ class Microphone:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _wait(self) -> None:
+        """Sleep until a whole block is there."""
+        give_up_s = time.monotonic() + _STALL_S
+        while (missing := self._frames - self._stream.read_available) > 0:
+            if time.monotonic() > give_up_s:
+                raise AudioError(f"the microphone {self.name!r} delivers nothing; plug it in again")
+            time.sleep(missing / self.rate_hz + _MARGIN_S)
 
     def _find(self, device: int | str | None) -> Any:
         try:
@@ -231,15 +275,8 @@ class Microphone:
         )
 
     def _start(self, index: int, rate_hz: int, channels: int) -> Any:
-        block_s = self._settings.block_ms / 1000
         stream = self._portaudio.InputStream(
-            rate_hz,
-            device=index,
-            channels=channels,
-            dtype="int16",
-            # Left to itself PortAudio takes short periods and looks at the device every few milliseconds.
-            blocksize=round(block_s * rate_hz),
-            latency=_BUFFERED_BLOCKS * block_s,
+            rate_hz, device=index, channels=channels, dtype="int16", latency=_BUFFER_S
         )
         try:
             stream.start()
@@ -252,13 +289,13 @@ class Microphone:
     def _mixing(self) -> NDArray[np.float32] | None:
         """Weight of each channel; None when one of them is taken as it is."""
         pick = self._settings.pick
-        if isinstance(pick, int) or self.channels == 1:
-            return None
-        weights = np.full(self.channels, 1 / self.channels, np.float32)
-        if isinstance(pick, tuple):
-            weights[:] = 0
-            weights[: len(pick)] = pick
-        return weights
+        if isinstance(
+            pick, tuple
+        ):  # a device that cannot do so few channels has more; they count for nothing
+            return np.array(pick + (0,) * (self.channels - len(pick)), np.float32)
+        if pick == "mix" and self.channels > 1:
+            return np.full(self.channels, 1 / self.channels, np.float32)
+        return None
 
     def _mono(self, frames: NDArray[np.int16]) -> NDArray[np.int16]:
         if self._weights is None:
@@ -281,8 +318,8 @@ def _why(rate_hz: int, wanted_hz: int, channels: int, few: int) -> str:
 def _forget_other_devices() -> None:
     """Unload what ALSA loaded for devices that PortAudio only looked at.
 
-    Many plugins are tried while it lists devices and stay in a cache; where ffmpeg's is installed that is a tenth
-    of this program's memory. PortAudio itself makes this call when it ends; what is in use stays.
+    Many plugins are tried while it lists devices and stay in a cache; where ffmpeg's is installed that is an
+    eighth of this program's memory. PortAudio itself makes this call when it ends; what is in use stays.
     """
     try:
         alsa = ctypes.CDLL("libasound.so.2", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
@@ -298,6 +335,9 @@ def _portaudio() -> Any:
         raise AudioError("PortAudio is not installed; run: sudo apt install libportaudio2") from error
     except Exception as error:  # its own PortAudioError, which cannot be named before the import
         raise AudioError(f"the sound system does not start ({_reason(error)}); check ~/.asoundrc") from error
+    # What the Python package does not offer; PortAudio without ALSA does not have it.
+    with contextlib.suppress(AttributeError):
+        ctypes.CDLL(sounddevice._libname).PaAlsa_SetNumPeriods(_BUFFER_PERIODS)
     return sounddevice
 
 

@@ -23,6 +23,8 @@ FLOOR_SHARE = 0.5
 """Scores below this share of the threshold are nothing. By the operating curves of the shipped models, speech
 without a keyword reaches half the threshold about four times an hour, of "computer" more than ten times."""
 
+_highest = np.maximum.reduce  # what `scores.max()` calls in the end
+
 SHORTEST_REST_SECONDS = 0.5
 """Two near misses of a model without a refractory period are at least this far apart."""
 
@@ -50,6 +52,7 @@ class NearMisses:
         self._first, self._hop = first_score_samples, score_hop_samples
         thresholds = [settings.thresholds.get(keyword, np.inf) for keyword in keywords]
         self._floors = FLOOR_SHARE * np.array(thresholds, np.float32)
+        self._lowest = float(self._floors.min())
         self._rivals = [i for i, keyword in enumerate(keywords) if keyword not in settings.thresholds]
         # Without a rest there would be no time for the detection that follows a rising score.
         self._rest_samples = round(max(settings.refractory_seconds, SHORTEST_REST_SECONDS) * sample_rate_hz)
@@ -74,17 +77,21 @@ class NearMisses:
         self._candidate: NearMiss | None = None
         self._was_above = np.zeros(len(self.keywords), np.bool_)
         self._counts = np.zeros(len(self.keywords), np.bool_)  # above, and it may become a near miss
+        self._is_up = False  # some of them may be true
 
     def feed(self, scores: Scores, detections: Sequence[Detection] = ()) -> list[NearMiss]:
         """Take the next scores, (steps, keywords), and what was detected in them; return what was missed."""
+        if not len(scores):
+            return []
+        if not self._candidate and not detections and _highest(scores, None) < self._lowest:  # nearly always
+            if self._is_up:
+                self._was_above[:] = self._counts[:] = self._is_up = False
+            self._sample += len(scores) * self._hop
+            return []
+        self._is_up = True
         above = scores >= self._floors
         if self._rivals:
             above &= scores > scores[:, self._rivals].max(axis=1, keepdims=True)
-        if not (above.any() or detections or self._candidate):  # nearly always
-            if len(scores):
-                self._was_above[:] = self._counts[:] = False
-            self._sample += len(scores) * self._hop
-            return []
         heard = {detection.sample for detection in detections}
         missed = []
         for row, is_above in zip(scores, above, strict=True):

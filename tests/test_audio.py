@@ -101,6 +101,8 @@ def test_paced_blocks_come_no_faster_than_a_microphone_gives_them():
 class FakePortAudio:
     """What `Microphone` uses of the sounddevice module, with one input that obeys `rates` and `channels`."""
 
+    _libname = "libc.so.6"
+
     class PortAudioError(Exception):
         """Message and error code, as sounddevice raises it."""
 
@@ -128,7 +130,7 @@ class FakePortAudio:
         return info
 
     def InputStream(self, rate_hz, *, device, channels, dtype, latency):
-        assert (device, dtype, latency) == (0, "int16", "high")
+        assert (device, dtype, latency) == (0, "int16", 0.5)
         if self.open_error:
             raise self.open_error
         if rate_hz not in self.rates:
@@ -139,7 +141,7 @@ class FakePortAudio:
         return self
 
     def start(self):
-        self.position = self.read_available = 0
+        self.position, self.read_available = 0, 48_000
 
     def read(self, count):
         if self.read_error:

@@ -22,7 +22,7 @@ from kws.cli import main
 from kws.corpus import problems, read_corpus
 from kws.daemon.archive import FOLDER, Capture, export, read_archive, remove
 from kws.daemon.captures import Captures, CaptureSettings
-from kws.errors import ConfigError
+from kws.errors import ConfigError, DataError
 from kws.folders import find_state
 
 KEEP = CaptureSettings(enabled=True)
@@ -346,6 +346,37 @@ def test_export_again_adds_what_is_new_and_knows_what_was_said_since(tmp_path: P
         "000002": ("speech", "train"),
         "000003": ("keyword", "train"),
     }
+
+
+@pytest.mark.parametrize(
+    "manifest", [b"a,b\n1,2\n", b"path,label\nx,y,z\n", b"path\n\xff\n", b"path,mood\nx,good\n"]
+)
+def test_table_that_is_no_corpus_is_not_written_over(manifest: bytes, tmp_path: Path) -> None:
+    captures = keep(tmp_path / FOLDER, event())
+    (tmp_path / "manifest.csv").write_bytes(manifest)
+    with pytest.raises(DataError, match=r"see docs/corpus\.md"):
+        export(captures, tmp_path)
+    assert (tmp_path / "manifest.csv").read_bytes() == manifest
+
+
+@pytest.mark.system
+def test_export_to_a_full_disk_says_so(
+    small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captures = Captures(tmp_path / FOLDER, KEEP)
+    captures.store(noise(3.5), event(1), None)
+    captures.close()
+    assert main(["captures", "export", str(small_disk), "--folder", str(tmp_path / FOLDER)]) == 1
+    assert "No space left on device; make room" in capsys.readouterr().err
+    assert not (small_disk / "manifest.csv").exists()
+    assert list((small_disk / FOLDER).iterdir()) == []
+
+
+def test_nothing_heard_is_no_capture(tmp_path: Path) -> None:
+    captures = Captures(tmp_path / FOLDER, KEEP)
+    captures.store(noise(0), event(1), None)
+    captures.close()
+    assert read_archive(tmp_path / FOLDER) == []
 
 
 def test_capture_that_is_no_audio_is_left_out(tmp_path: Path) -> None:

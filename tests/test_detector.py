@@ -77,9 +77,28 @@ def test_hits_are_counted_anew_after_the_rest():
     assert [(d.sample - FIRST) // HOP for d in heard] == [2, 14]
 
 
+def test_skipped_samples_pass_the_time():
+    """The rest of a second ends in what was skipped, and the next detection is dated behind it."""
+    detector = detector_of(refractory_seconds=1.0)
+    (first,) = detector.feed(column(0.9))
+    assert not detector.feed(column(0.9))
+    detector.skip(16_000)
+    (second,) = detector.feed(column(0.9))
+    assert second.sample - first.sample == 16_000 + 2 * HOP
+
+
+def test_hits_before_and_after_a_skip_do_not_follow_each_other():
+    detector = detector_of(hits_required=2)
+    detector.feed(column(0.9))
+    detector.skip(HOP)
+    assert not detector.feed(column(0.9))
+    assert detector.feed(column(0.9))
+
+
 def test_reset_starts_a_new_stream():
     detector = detector_of(hits_required=3)
     first = detector.feed(column(0.9, 0.9, 0.9))
+    detector.skip(160)
     detector.reset()
     assert detector.feed(column(0.9, 0.9, 0.9)) == first
 

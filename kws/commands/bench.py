@@ -53,23 +53,21 @@ def _print_microphone(found: dict[str, Any]) -> None:
     machine, delay, gate = found["machine"], found["end_of_word_to_event_ms"], found["gate"]
     print(f"{found['model']} on {machine['cpu']}, {machine['cores']} cores, {machine['system']}")
     print(", ".join(f"{name} {number}" for name, number in found["versions"].items()))
-    print(
-        f"{found['seconds']} s at a virtual microphone, blocks of {found['block_ms']} ms, everything included:"
-    )
+    print(f"{found['seconds']} s at a virtual microphone, blocks of {found['block_ms']} ms, all included:")
     for name, cpu in found["cpu_ms_per_s"].items():
         memory, threads = found["memory_mb"][name], found["threads"][name]
         print(
             f"  {name:<6}CPU {cpu['quiet']:.2f} ms/s in a quiet room, {cpu['speech']:.2f} ms/s in speech; "
-            f"memory {memory['start']:.1f} -> {memory['end']:.1f} MB, threads {threads['start']} -> {threads['end']}"
+            f"memory {memory['start']:.1f} -> {memory['end']:.1f} MB, "
+            f"threads {threads['start']} -> {threads['end']}"
         )
     if found["cpu_ratio"] is not None:
         ratio = found["cpu_ratio"]
         print(f"  kws / peer: {ratio['quiet']:.2f} in a quiet room, {ratio['speech']:.2f} in speech")
     print(f"{found['words']} words spoken, {found['missed']} missed")
     if delay["p50"] is not None:
-        print(
-            f"end of word to event: p50 {delay['p50']:.0f} ms, p95 {delay['p95']:.0f}, max {delay['p100']:.0f}"
-        )
+        p50, p95, most = (delay[name] for name in ("p50", "p95", "p100"))
+        print(f"end of word to event: p50 {p50:.0f} ms, p95 {p95:.0f} ms, longest {most:.0f} ms")
     print(
         f"{found['wakeups_per_s'] or 0:.0f} wake-ups/s, lost {found['lost_ms']:.0f} ms, "
         f"gate open {100 * (gate['duty_cycle'] or 0):.0f} % of the time"

@@ -15,7 +15,8 @@ from kws import config
 from kws.commands import evaluate_clips
 from kws.errors import ConfigError, MissingExtra, ModelError
 from kws.evaluate.card import SHIPPED, results, update_model
-from kws.evaluate.channels import make_channels
+from kws.evaluate.channels import make_channels, quiet_channels
+from kws.evaluate.gating import gate_costs, gate_tables, gated_listener
 from kws.evaluate.paired import compare
 from kws.evaluate.playlist import Audio, EvaluationSettings, make_playlist
 from kws.evaluate.plot import plot_trade_off
@@ -39,6 +40,8 @@ def run(options: argparse.Namespace) -> int:
         return evaluate_clips.run(options, folder, manifest, settings, float_logits)
     if options.against:
         return _against(options, folder, manifest, settings)
+    if options.gate:
+        return _gate(options, folder, manifest, settings)
     playlist = make_playlist(options.data, manifest.keywords, settings)
     networks: dict[str, Callable[[], Listener]] = {SHIPPED: partial(int8_listener, str(folder))}
     if options.float:
@@ -69,8 +72,10 @@ def _against(
     options: argparse.Namespace, folder: Path, manifest: Manifest, settings: EvaluationSettings
 ) -> int:
     """Play the same to two models; their keywords in common are judged, and nothing is written."""
-    if options.update or options.float or options.robustness or options.out:
-        raise ConfigError("--against only prints; leave --update, --float, --robustness and --out away")
+    if options.update or options.float or options.robustness or options.gate or options.out:
+        raise ConfigError(
+            "--against only prints; leave --update, --float, --robustness, --gate and --out away"
+        )
     other = find_model(options.against)
     keywords = [k for k in manifest.keywords if k in read_manifest(other).keywords]
     if not keywords:
@@ -83,6 +88,32 @@ def _against(
     rows = compare(heard, heard_by_other, keywords, settings)
     names = read_manifest(folder).name, read_manifest(other).name
     print(json.dumps(rows) if options.json else paired_table(rows, *names))
+    return 0
+
+
+def _gate(options: argparse.Namespace, folder: Path, manifest: Manifest, settings: EvaluationSettings) -> int:
+    """Play the same with and without a gate and show what it costs; the model is left as it is."""
+    if options.update or options.float:
+        raise ConfigError("--gate measures the gate; leave --update and --float away")
+    playlist = make_playlist(options.data, manifest.keywords, settings)
+    playlist = dataclasses.replace(playlist, phrases=[])
+    make = make_channels if options.robustness else quiet_channels
+    channels = make(settings.channels, manifest.features.sample_rate_hz)
+    without, gated = (
+        play(playlist, listener, manifest, settings, jobs=options.jobs, channels=channels)
+        for listener in (
+            partial(int8_listener, str(folder)),
+            partial(gated_listener, str(folder), settings.gate, settings),
+        )
+    )
+    costs = gate_costs(without, gated, manifest.keywords, settings)
+    report = {**_report(manifest, settings, {}), "gate": costs}
+    table = gate_tables(costs)
+    if options.out:
+        options.out.mkdir(parents=True, exist_ok=True)
+        write_text(options.out / "gate.json", json.dumps(report, indent=1) + "\n")
+        write_text(options.out / "gate.md", table + "\n")
+    print(json.dumps(report) if options.json else table)
     return 0
 
 

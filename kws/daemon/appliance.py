@@ -1,7 +1,7 @@
 """The daemon's life: it starts, listens for months, answers, reloads, and ends cleanly.
 
-The audio thread listens (`listener`, `hearing`); everything here runs in the main thread, which sleeps until a
-client, a signal, a detection or the watchdog's time wakes it.
+The audio thread listens (`listener`, `hearing`); everything here runs in the main thread, which sleeps until
+a client, a signal, a detection or the watchdog's time wakes it.
 """
 
 import gc

@@ -6,7 +6,6 @@ captures and one warning, nothing else.
 
 import contextlib
 import logging
-import os
 import queue
 import re
 import threading
@@ -19,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.daemon.archive import Label, description, relabel, remove, sizes, write_private
+from kws.daemon.archive import Label, description, flac, relabel, remove, sizes, write_private
 from kws.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -79,7 +78,7 @@ class Captures:
             event: As published, with its `id`.
             event_at_s: From the first sample to the event.
         """
-        if self.settings.enabled:
+        if self.settings.enabled and len(samples):
             self._put(partial(self._write, np.array(samples, np.int16), dict(event), event_at_s))
 
     def label(self, event_id: str, label: Label) -> None:
@@ -91,8 +90,8 @@ class Captures:
         """Write what waits, for as long as this, and end the thread."""
         if self._thread.is_alive():
             with contextlib.suppress(queue.Full):  # a disk that hangs
-                self._jobs.put(None, timeout=timeout_s)
-            self._thread.join(timeout_s)
+                self._jobs.put(None, timeout=timeout_s / 2)
+            self._thread.join(timeout_s / 2)
 
     def _put(self, job: Callable[[], None]) -> None:
         try:
@@ -127,7 +126,7 @@ class Captures:
             path.unlink()
 
     def _write(self, samples: NDArray[np.int16], event: dict[str, Any], event_at_s: float | None) -> None:
-        audio = _flac(samples, self.sample_rate_hz)
+        audio = flac(samples, self.sample_rate_hz)
         event_id = str(event.get("id"))
         beside = description(event, event_at_s, self._labels.pop(event_id, None))
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -173,18 +172,4 @@ class Captures:
 def _title(event: Mapping[str, Any]) -> str:
     """When, what and which keyword, as a part of a file name."""
     words = (str(event.get(key) or "") for key in ("wall_time", "event", "keyword"))
-    return "-".join(re.sub(r"[^\w.]+", "-", word.partition(".")[0])[:40] for word in words if word)
-
-
-def _flac(samples: NDArray[np.int16], rate_hz: int) -> bytes:
-    """Encoded in memory: then a full disk is an error of writing, and no half of a file that looks whole."""
-    import soundfile  # noqa: PLC0415 - only where captures are enabled
-
-    # A descriptor, because soundfile's own virtual files need executable memory, which the service forbids.
-    descriptor = os.memfd_create("capture")
-    try:
-        with soundfile.SoundFile(descriptor, "w", rate_hz, 1, "PCM_16", format="FLAC", closefd=False) as file:
-            file.write(samples)
-        return os.pread(descriptor, os.lseek(descriptor, 0, os.SEEK_END), 0)
-    finally:
-        os.close(descriptor)
+    return "-".join(re.sub(r"\W+", "-", word.partition(".")[0])[:40] for word in words if word)

@@ -1,4 +1,4 @@
-"""What the audio thread does with each block: gate, network, detector; and what it found, for the main thread."""
+"""What the audio thread does with each block: gate, network, detector. `take` hands on what it found."""
 
 import time
 from collections import deque
@@ -101,7 +101,7 @@ class Hearing:
         """Take the next block of the microphone."""
         start_ns = time.perf_counter_ns()
         if self._next is not None:
-            self._change()
+            self._change(self._next)
         pipeline = self._chain.pipeline
         self.ring.append(self.samples, block.samples)
         self.samples += len(block.samples)
@@ -133,9 +133,8 @@ class Hearing:
             found.append(self._found.popleft())
         return found
 
-    def _change(self) -> None:
-        assert self._next is not None
-        self._chain, self._next = self._next, None
+    def _change(self, chain: Chain) -> None:
+        self._chain, self._next = chain, None
         context = self.ring.last(round(CONTEXT_SECONDS * self.sample_rate_hz))
         self._restart(len(context))
         pipeline, near_misses = self._chain.pipeline, self._chain.near_misses

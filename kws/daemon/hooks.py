@@ -144,8 +144,8 @@ class _Running:
         _step_back(self._process.pid)
         self._output = cast(IO[bytes], self._process.stdout)
         os.set_blocking(self._output.fileno(), False)
-        self._limit_s = settings.timeout_seconds
-        self._deadline = time.monotonic() + self._limit_s
+        self._started = time.monotonic()
+        self._deadline = self._started + settings.timeout_seconds
         self._signals = [signal.SIGTERM, signal.SIGKILL]  # still to be sent, when a deadline passes
         self._is_late = False
 
@@ -159,8 +159,7 @@ class _Running:
     def poll(self) -> float | None:
         """Read its output, end it when it is late; seconds until the next look, None when it is over."""
         prints_much = self._drain()
-        # Not yet reaped, so its number is still its own and the signal reaches no other group.
-        if os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT):
+        if self._has_ended():
             self._signal(signal.SIGKILL)
             self._finish(self._process.wait())
             return None
@@ -172,6 +171,14 @@ class _Running:
             self._deadline = time.monotonic() + left_s
         soon_s = _DRAIN_SECONDS if prints_much else _POLL_SECONDS
         return min(soon_s, left_s) if self._signals else soon_s
+
+    def _has_ended(self) -> bool:
+        """It is not reaped yet: its number is still its own, so that a signal reaches no other group."""
+        try:
+            ended = os.waitid(os.P_PID, self._process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # whoever started the daemon had it ignore its children
+            return True
+        return ended is not None
 
     def _drain(self) -> bool:
         """Keep the end of what it has printed; whether there may be more."""
@@ -187,9 +194,10 @@ class _Running:
         self._output.close()
         said = _printable(self._tail)
         if self._is_late:
-            log.warning("hook %s: ended by force after %g s; it said: %s", self._name, self._limit_s, said)
+            took_s = time.monotonic() - self._started
+            log.warning("hook %s: ended by force after %.1f s; it said: %s", self._name, took_s, said)
         elif code:
-            how = f"code {code}" if code > 0 else signal.Signals(-code).name
+            how = f"code {code}" if code > 0 else f"signal {-code}"
             log.warning("hook %s: failed with %s; it said: %s", self._name, how, said)
 
     def _signal(self, number: signal.Signals) -> None:

@@ -24,13 +24,15 @@ from typing import Any, Literal
 
 from kws.audio import level_dbfs
 from kws.daemon.continuity import Continuity
+from kws.daemon.flat_line import FlatLine
+from kws.daemon.lookout import Lookout
 from kws.errors import AudioError
-from kws.microphone import Block, Microphone, MicrophoneSettings, refresh
+from kws.microphone import Block, Microphone, MicrophoneSettings, cut_off, refresh
 
 State = Literal["opening", "listening", "silent", "lost", "muted"]
 
 _FIRST_REST_S, _LONGEST_REST_S = 0.5, 30.0
-_LONGEST_FLAT_S = 60.0  # between two reopenings of a silent microphone
+_HANGS_S = 10.0  # opening takes up to two seconds, a device that delivers nothing is given up after five
 _HEALTHY_S = 10.0  # of listening after which the next fault starts with a short rest again
 
 _log = logging.getLogger(__name__)
@@ -41,7 +43,7 @@ class Counters:
     """Since the listener started; samples at the rate of the listener. Only the audio thread writes."""
 
     received_samples: int = 0
-    expected_samples: int = 0
+    expected_samples: float = 0.0
     """What the clock says the open microphone should have delivered."""
     lost_ms: float = 0.0
     """Gaps while the microphone was open."""
@@ -91,9 +93,10 @@ class Listener:
         self._is_stopping = self._is_muted = False
         self._changed = threading.Event()  # the main thread wants something: leave the microphone, look again
         self._rest_s = _FIRST_REST_S
-        self._flat_limit_s = 0.0
-        self._is_first = True  # PortAudio has just been started by its import
-        self._left_s: float | None = None  # end of the last block of the last microphone
+        self._line = FlatLine(0)
+        self._well_s = time.monotonic()  # when the microphone was last well
+        self._end_s: float | None = None  # when the last sample was heard
+        self._has_failed = False  # what ended the last microphone was a fault, not a wish
         self._block: Block | None = None
 
     # -- from the main thread
@@ -101,6 +104,7 @@ class Listener:
     def start(self, settings: MicrophoneSettings) -> None:
         """Begin to listen."""
         self._settings = settings
+        self._is_stopping = False
         self.beat_s = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="audio", daemon=True)
         self._thread.start()
@@ -112,10 +116,13 @@ class Listener:
         """
         self._is_stopping = True
         self._changed.set()
-        if self._thread is not None:
-            self._thread.join(timeout_s)
-            return not self._thread.is_alive()
-        return True
+        if self._thread is None:
+            return True
+        self._thread.join(timeout_s / 2)
+        if self._thread.is_alive():
+            self.abandon()
+            self._thread.join(timeout_s / 2)
+        return not self._thread.is_alive()
 
     def mute(self) -> None:
         """Close the microphone until `unmute`."""
@@ -139,35 +146,49 @@ class Listener:
         block = self._block
         return -math.inf if block is None else level_dbfs(block.samples)
 
+    @property
+    def hangs(self) -> bool:
+        """Whether the thread is stuck in the sound system; then `abandon`, every second until it is not."""
+        return time.monotonic() - self.beat_s > _HANGS_S
+
     def abandon(self) -> bool:
-        """Try to free a thread that hangs in the sound system; False: only a new process helps."""
-        return False
+        """Free a thread that hangs, by cutting the connection to the sound server.
+
+        The thread then finds its microphone lost and goes on as after any fault. It may hang once more for
+        each device that the same server provides.
+
+        Returns:
+            False: there was no connection, so it hangs in the kernel, and only a new process can help.
+        """
+        return cut_off()
 
     # -- the audio thread
 
     def _run(self) -> None:
-        while not self._is_stopping:
-            self._changed.clear()
-            if self._is_stopping:  # said between the two lines above
-                break
+        lookout = Lookout()
+        while True:
+            if self._changed.is_set():
+                self._rest_s = _FIRST_REST_S
+                self._changed.clear()
+            if self._is_stopping:  # looked at after the event is cleared, so that no wish is missed
+                return
             if self._is_muted:
                 self._become("muted", "muted by the user")
                 self._rest(None)
                 continue
             if self.state == "muted":
                 self._become("opening", "unmuted")
-            if not self._attempt() and not self._changed.is_set():
-                self._rest(self._rest_s * random.uniform(0.8, 1.2))  # noqa: S311 - many daemons, one server
+            if not self._attempt(lookout) and not self._changed.is_set():
+                self._rest(self._rest_s * random.uniform(0.8, 1.2))  # noqa: S311 - not all daemons at once
                 self._rest_s = min(2 * self._rest_s, _LONGEST_REST_S)
 
-    def _attempt(self) -> bool:
+    def _attempt(self, lookout: Lookout) -> bool:
         """One microphone, from its opening to its end; False after a fault."""
         settings = self._settings
         self.beat_s = time.monotonic()
         try:
-            if not self._is_first:
+            if self._has_failed and lookout.wants_look(self._well_s):
                 refresh()
-            self._is_first = False
             with Microphone(settings, self.sample_rate_hz) as microphone:
                 self.device = _described(microphone, settings, self.sample_rate_hz)
                 self._listen(microphone, settings)
@@ -175,64 +196,62 @@ class Listener:
             self._become("lost", str(error))
         except Exception as error:  # a listener that is meant for years has no fault that ends it
             _log.exception("the audio thread met a fault of the program and goes on")
-            self._become("lost", f"fault of the program: {error!r}; report it")
+            self._become("lost", f"fault of the program ({error!r}); report it")
         else:
             return True
         finally:
             self.device = self._block = None
-            self.counters.reopens += not self._changed.is_set()
+            self._has_failed = not self._changed.is_set()
         return False
 
     def _listen(self, microphone: Microphone, settings: MicrophoneSettings) -> None:
         """Hear one microphone until the main thread wants something else or its line is flat."""
-        counters, scale = self.counters, self.sample_rate_hz / microphone.rate_hz
+        if settings.flat_line_seconds != self._line.limit_s:
+            self._line = FlatLine(settings.flat_line_seconds)
         continuity = Continuity(microphone.rate_hz, microphone.rate_hz * settings.block_ms // 2000)
-        expected_before, opened_s, flat_s = counters.expected_samples, None, 0.0
-        self._flat_limit_s = self._flat_limit_s or settings.flat_line_seconds
+        opened_s = None
         while not self._changed.is_set():
             self.beat_s = time.monotonic()
             block = microphone.read()
             if opened_s is None:
                 opened_s = block.start_s
-                self._returned(block)
+                self._begin(block)
             waiting = round(block.backlog_ms * microphone.rate_hz / 1000)
-            gap = continuity.feed(block.frames, waiting, block.read_s)
-            if gap:
-                counters.gaps += 1
-                counters.lost_ms += 1000 * gap / microphone.rate_hz
-                self._lost(round(gap * scale))
-            self._block, self._left_s = block, block.read_s - block.backlog_ms / 1000
-            counters.received_samples += len(block.samples)
-            counters.expected_samples = expected_before + round(
-                (self._left_s - opened_s) * self.sample_rate_hz
-            )
-            counters.overflows += block.overflowed
+            lost_s = continuity.feed(block.frames, waiting, block.read_s) / microphone.rate_hz
+            self._count(block, lost_s)
+            if lost_s:
+                self._lost(round(lost_s * self.sample_rate_hz))
             self._hear(block)
-            seconds = block.frames / microphone.rate_hz
-            flat_s = flat_s + seconds if block.is_flat else 0.0
-            if not block.is_flat:
-                self._become("listening", microphone.name)
-                self._flat_limit_s = settings.flat_line_seconds
-                if block.read_s - opened_s > _HEALTHY_S:
-                    self._rest_s = _FIRST_REST_S
-            elif self.state == "silent":
-                counters.silent_s += seconds
+            is_hopeless = self._line.feed(block.is_flat, block.frames / microphone.rate_hz)
+            if self._line.is_silent:
+                self._become("silent", f"the microphone {microphone.name!r} delivers no sound; is it muted?")
             else:
                 self._become("listening", microphone.name)
-            if self._flat_limit_s and flat_s >= self._flat_limit_s:
-                self._become(
-                    "silent",
-                    f"the microphone {microphone.name!r} delivers no sound; is it muted or unplugged?",
-                )
-                self._flat_limit_s = min(
-                    2 * self._flat_limit_s, max(settings.flat_line_seconds, _LONGEST_FLAT_S)
-                )
+                self._well_s = block.read_s
+                if block.read_s - opened_s > _HEALTHY_S:
+                    self._rest_s = _FIRST_REST_S
+            if is_hopeless:
                 return
 
-    def _returned(self, block: Block) -> None:
+    def _begin(self, block: Block) -> None:
         """Tell how much was missed since the microphone before this one."""
-        if self._left_s is not None:
-            self._lost(round(max(0.0, block.start_s - self._left_s) * self.sample_rate_hz))
+        if self._end_s is not None:
+            self.counters.reopens += self._has_failed
+            self._lost(round(max(0.0, block.start_s - self._end_s) * self.sample_rate_hz))
+        self._end_s = block.start_s
+
+    def _count(self, block: Block, lost_s: float) -> None:
+        counters, end_s = self.counters, block.read_s - block.backlog_ms / 1000
+        if self._end_s is not None:
+            counters.expected_samples += (end_s - self._end_s) * self.sample_rate_hz
+        counters.received_samples += len(block.samples)
+        counters.overflows += block.overflowed
+        if lost_s:
+            counters.gaps += 1
+            counters.lost_ms += 1000 * lost_s
+        if self._line.is_silent:
+            counters.silent_s += block.read_s - block.start_s - block.backlog_ms / 1000
+        self._block, self._end_s = block, end_s
 
     def _become(self, state: State, reason: str) -> None:
         is_new, self.state, self.reason = state != self.state, state, reason

@@ -21,6 +21,8 @@ Microphone = Callable[[Audio, tuple[int, int]], Audio]
 
 SKIRT_HZ = 100.0
 """Width of the slopes at both ends of the telephone band."""
+LOWEST_ROOM_HZ = 50.0
+"""The noise of a room is flat below."""
 SMALLEST_ROOM_M, LARGEST_ROOM_M = (4.2, 3.6, 2.4), (7.0, 5.5, 3.0)
 """Bedroom to living room: a talker fits 3 m away."""
 TALKER_HEIGHT_M, MICROPHONE_HEIGHT_M = 1.6, 1.0
@@ -42,6 +44,8 @@ class ChannelSettings:
     """Band of a telephone: what sampling at 8 kHz leaves of a voice."""
     level_dbfs: float = -45.0
     """RMS of the word at a microphone that is far away or turned down; in 16 bits."""
+    room_dbfs: float = -60.0
+    """Steady noise of a room at that microphone: what `--gate` adds to it."""
     overload_db: float = 12.0
     """Peaks over full scale at one that is turned up too far: they are clipped."""
     microphone_hz: int = 48_000
@@ -99,6 +103,16 @@ def make_channels(settings: ChannelSettings, sample_rate_hz: int) -> list[Channe
     ]
 
 
+def quiet_channels(settings: ChannelSettings, sample_rate_hz: int) -> list[Channel]:
+    """A word from far away, in silence and in the noise of a room: what a gate may take for nothing."""
+    level = f"level {settings.level_dbfs:g} dBFS"
+    noisy = partial(quiet_in_room, settings, sample_rate_hz)
+    return [
+        Channel(level, microphone=partial(quiet, settings.level_dbfs)),
+        Channel(f"{level}, room {settings.room_dbfs:g} dBFS", microphone=noisy),
+    ]
+
+
 def telephone(
     band_hz: tuple[float, float], sample_rate_hz: int, track: Audio, _word: tuple[int, int]
 ) -> Audio:
@@ -115,6 +129,18 @@ def quiet(level_dbfs: float, track: Audio, word: tuple[int, int]) -> Audio:
     rms = float(np.sqrt(np.mean(np.square(track[slice(*word)], dtype=np.float64))))
     gain = 10 ** (level_dbfs / 20) / max(rms, 1e-9)
     return _int16(track * np.float32(gain)).astype(np.float32) / np.float32(32768)
+
+
+def quiet_in_room(
+    settings: ChannelSettings, sample_rate_hz: int, track: Audio, word: tuple[int, int]
+) -> Audio:
+    """The same in the noise of a room, which falls by 6 dB per octave, as that of fans and roads does."""
+    rng = np.random.default_rng((settings.seed, len(track)))
+    hz = np.maximum(np.fft.rfftfreq(len(track), 1 / sample_rate_hz), LOWEST_ROOM_HZ)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(len(track))) / hz, len(track))
+    noise *= 10 ** (settings.room_dbfs / 20) / np.std(noise)
+    heard = quiet(settings.level_dbfs, track, word) + noise
+    return _int16(heard.astype(np.float32)).astype(np.float32) / np.float32(32768)
 
 
 def overdriven(overload_db: float, track: Audio, _word: tuple[int, int]) -> Audio:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kws.evaluate.confusion import ALL, RECORDED
-from kws.evaluate.tables import _markdown
+from kws.evaluate.tables import markdown
 
 CLIP_DEFINITIONS = """\
 Accuracy is the share of short clips that got the right one of {labels} labels, with its 95 % interval
@@ -21,7 +21,7 @@ def short_clip_table(report: dict[str, Any]) -> str:
             if scarce or group == ALL:
                 figures = summary["accuracy"][group]
                 rows.append([network, name, str(figures["clips"]), _with_interval(figures)])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def clip_provenance(report: dict[str, Any]) -> str:
@@ -48,7 +48,7 @@ def recall_table(report: dict[str, Any]) -> str:
     for label in report["labels"]:
         figures = [summary["recall"][label] for summary in networks.values()]
         rows.append([label, str(figures[0]["clips"]), *map(_with_interval, figures)])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def full_clip_report(report: dict[str, Any]) -> str:
@@ -62,7 +62,7 @@ def full_clip_report(report: dict[str, Any]) -> str:
             for label, counts in zip(report["labels"], summary["confusion"], strict=True)
         ]
         wrong = [f"- {w['clip']}: {w['said']} heard as {w['answer']}" for w in summary["wrong"]]
-        parts += [_markdown(rows), "Mistakes:", "\n".join(wrong or ["none"])]
+        parts += [markdown(rows), "Mistakes:", "\n".join(wrong or ["none"])]
         if summary["unreadable"]:
             parts += ["Not read:", "\n".join(f"- {name}" for name in summary["unreadable"])]
     return "\n\n".join(parts) + "\n"

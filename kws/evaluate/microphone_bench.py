@@ -1,11 +1,12 @@
 """The whole daemon at a microphone: how soon it hears a word, and what it costs, at the pace of the world.
 
-A real `kws run` listens to a virtual microphone. Half of the time that is a quiet room, half of the time people
-speak; the ends of the keywords are known, so the delay from the end of a word to its event is measured, not
-guessed. CPU time is the kernel's, of all threads. Another engine can listen to the same microphone at the same
-time, so that both meet the same interruptions: compare by ratio.
+A real `kws run` listens to a virtual microphone. Half of the time that is a quiet room, half of the time
+people speak; the ends of the keywords are known, so the delay from the end of a word to its event is
+measured and not guessed. CPU time is the kernel's, of all threads. Another engine can listen to the same
+microphone at once, so that both meet the same interruptions: compare by ratio.
 """
 
+import contextlib
 import json
 import os
 import subprocess
@@ -13,16 +14,17 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 import kws
 from kws import client
 from kws.audio import BLOCK_MS, read_audio
+from kws.config import read_yaml
 from kws.errors import KwsError, ModelError
 from kws.evaluate.bench import environment
 from kws.evaluate.span import word_span
@@ -38,7 +40,6 @@ WARM_UP_SECONDS = 15.0
 LATE_SECONDS = 2.0
 """An event so long after the end of a word does not belong to it."""
 
-_READ_SECONDS = 10.0  # for the daemon to start
 _WORD_SECONDS = (1.3, 0.4)  # before and after a detection, where its word must be
 
 Int16 = NDArray[np.int16]
@@ -51,7 +52,6 @@ from pymicro_wakeword import MicroWakeWord, MicroWakeWordFeatures, Model
 word, features = MicroWakeWord.from_builtin(Model.ALEXA), MicroWakeWordFeatures()
 stream = sounddevice.RawInputStream(16000, device="{NAME}", channels=1, dtype="int16", latency="high")
 stream.start()
-print("ready", flush=True)
 while True:
     data, _ = stream.read({BLOCK_MS} * 16)
     for frame in features.process_streaming(bytes(data)):
@@ -65,14 +65,9 @@ class Process:
     def __init__(self, arguments: list[str], environment: dict[str, str], log: Path) -> None:
         with log.open("wb") as errors:
             self._process = subprocess.Popen(
-                arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, env=environment
+                arguments, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=errors, env=environment
             )
         self._tasks, self._log = Path(f"/proc/{self._process.pid}/task"), log
-
-    def first_line(self) -> bytes:
-        """What it prints first; blocks until then."""
-        assert self._process.stdout
-        return self._process.stdout.readline()
 
     def cpu_ns(self) -> int:
         """CPU time of all its threads."""
@@ -104,8 +99,6 @@ class Process:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        assert self._process.stdout
-        self._process.stdout.close()
 
 
 def bench_microphone(
@@ -124,125 +117,151 @@ def bench_microphone(
         KwsError: PulseAudio is not installed, or a program ends early.
     """
     speech, ends = _speech(model)
-    rate_hz = model.manifest.features.sample_rate_hz
     with tempfile.TemporaryDirectory(prefix="kws-") as name:
         folder = Path(name)
         (folder / "mic").mkdir()
-        with VirtualMicrophone(folder / "mic", rate_hz) as microphone:
-            environment = microphone.environment | {
-                "RUNTIME_DIRECTORY": str(folder / "run"),
-                "STATE_DIRECTORY": str(folder / "state"),
-                "PYTHONPATH": os.pathsep.join(
-                    filter(None, [str(Path(kws.__file__).parent.parent), os.environ.get("PYTHONPATH")])
-                ),
-            }
-            daemon = Process(_program(folder, model, config), environment, folder / "daemon.log")
-            programs = {"kws": daemon}
+        with VirtualMicrophone(folder / "mic", model.manifest.features.sample_rate_hz) as microphone:
+            session = _Session(microphone, folder)
             try:
+                session.start("kws", _daemon(folder, model, config))
                 if peer is not None:
-                    programs["peer"] = Process([str(peer), "-c", _PEER], environment, folder / "peer.log")
-                return _measure(folder / "run", microphone, programs, speech, ends, seconds)
+                    session.start("peer", [str(peer), "-c", _PEER])
+                session.warm_up()
+                session.stretch("quiet", seconds / 2, lambda: (session.room(2.0), []))
+                session.stretch(
+                    "speech", seconds / 2, lambda: (np.concatenate([speech, session.room(1.0)]), ends)
+                )
+                return session.report() | {"seconds": seconds}
             finally:
-                for program in programs.values():
-                    program.end()
+                session.end()
 
 
-def _measure(
-    runtime: Path,
-    microphone: VirtualMicrophone,
-    programs: dict[str, Process],
-    speech: Int16,
-    ends: list[int],
-    seconds: int,
-) -> dict[str, Any]:
-    rate_hz = microphone.sample_rate_hz
-    heard: list[tuple[float, str]] = []
-    room = _room(rate_hz)
-    feeder = threading.Thread(
-        target=lambda: [microphone.write(room(1.0)) for _ in range(int(WARM_UP_SECONDS))]
-    )
-    feeder.start()
-    _wait_for_daemon(runtime, programs["kws"])
-    threading.Thread(target=_listen, args=(runtime, heard), daemon=True).start()
-    feeder.join()
-    start = {name: (program.memory_mb(), program.threads()) for name, program in programs.items()}
-    cpu_ms_per_s: dict[str, dict[str, float]] = {}
-    spoken: list[float] = []
+class _Session:
+    """Programs that listen to one microphone, and what is known about them."""
 
-    def stretch(kind: str, length_s: float) -> None:
-        before, samples = {name: program.cpu_ns() for name, program in programs.items()}, 0
-        while samples < length_s * rate_hz:
-            block = room(2.0) if kind == "quiet" else np.concatenate([speech, room(1.0)])
-            first_s = microphone.write(block)
-            samples += len(block)
-            if kind == "speech":
-                spoken.extend(first_s + end / rate_hz for end in ends)
-        for name, program in programs.items():
-            spent_ms = (program.cpu_ns() - before[name]) / 1e6
-            cpu_ms_per_s.setdefault(name, {})[kind] = spent_ms / (samples / rate_hz)
+    def __init__(self, microphone: VirtualMicrophone, folder: Path) -> None:
+        self._microphone, self._folder, self._runtime = microphone, folder, folder / "run"
+        self._environment = microphone.environment | {
+            "RUNTIME_DIRECTORY": str(self._runtime),
+            "STATE_DIRECTORY": str(folder / "state"),
+            "PYTHONPATH": os.pathsep.join(
+                filter(None, [str(Path(kws.__file__).parent.parent), os.environ.get("PYTHONPATH")])
+            ),
+        }
+        self._programs: dict[str, Process] = {}
+        self._memory_mb: dict[str, dict[str, float]] = {}
+        self._threads: dict[str, dict[str, int]] = {}
+        self._cpu_ms_per_s: dict[str, dict[str, float]] = {}
+        self._spoken_s: list[float] = []
+        self._heard_s: list[float] = []
+        self._rng = np.random.default_rng(0)
 
-    stretch("quiet", seconds / 2)
-    stretch("speech", seconds / 2)
-    microphone.write(room(LATE_SECONDS))
-    status = client.ask({"request": "status"}, runtime)
-    delays_ms = sorted(_delays_ms(spoken, [at_s for at_s, _ in heard]))
-    return {
-        "model": status["model"]["name"],
-        "seconds": seconds,
-        "block_ms": BLOCK_MS,
-        "end_of_word_to_event_ms": {
-            f"p{p}": float(np.percentile(delays_ms, p)) if delays_ms else None for p in (50, 95, 100)
-        },
-        "words": len(spoken),
-        "missed": len(spoken) - len(delays_ms),
-        "cpu_ms_per_s": cpu_ms_per_s,
-        "cpu_ratio": _ratio(cpu_ms_per_s),
-        "memory_mb": {name: {"start": start[name][0], "end": p.memory_mb()} for name, p in programs.items()},
-        "threads": {name: {"start": start[name][1], "end": p.threads()} for name, p in programs.items()},
-        "wakeups_per_s": status["cpu"]["wakeups_per_s"],
-        "gate": status["gate"],
-        "lost_ms": status["audio"]["lost_ms"],
-        "latency_ms": status["latency_ms"]["since_start"],
-        **environment(),
-    }
+    def start(self, name: str, arguments: list[str]) -> None:
+        """Start a program that listens."""
+        log = self._folder / f"{name}.log"
+        self._programs[name] = Process(arguments, self._environment, log)
+
+    def end(self) -> None:
+        """End them all."""
+        for program in self._programs.values():
+            program.end()
+
+    def room(self, seconds: float) -> Int16:
+        """Faint noise."""
+        count = round(seconds * self._microphone.sample_rate_hz)
+        scale = 32768 * 10 ** (QUIET_DBFS / 20)
+        return np.round(scale * self._rng.standard_normal(count)).astype(np.int16)
+
+    def warm_up(self) -> None:
+        """Until all of them listen and know the room."""
+        feeder = threading.Thread(target=self._microphone.write, args=(self.room(WARM_UP_SECONDS),))
+        feeder.start()
+        try:
+            self._wait()
+            threading.Thread(target=self._follow, daemon=True).start()
+        finally:
+            feeder.join()
+        for name, program in self._programs.items():
+            self._memory_mb[name] = {"start": program.memory_mb()}
+            self._threads[name] = {"start": program.threads()}
+
+    def stretch(self, kind: str, seconds: float, make: Callable[[], tuple[Int16, list[int]]]) -> None:
+        """Play what `make` gives, again and again: audio, and the samples where its keywords end."""
+        rate_hz, played = self._microphone.sample_rate_hz, 0
+        before_ns = {name: program.cpu_ns() for name, program in self._programs.items()}
+        while played < seconds * rate_hz:
+            audio, ends = make()
+            first_s = self._microphone.write(audio)
+            played += len(audio)
+            self._spoken_s += [first_s + end / rate_hz for end in ends]
+        for name, program in self._programs.items():
+            spent_ms = (program.cpu_ns() - before_ns[name]) / 1e6
+            self._cpu_ms_per_s.setdefault(name, {})[kind] = spent_ms / (played / rate_hz)
+
+    def report(self) -> dict[str, Any]:
+        """Everything that was measured; the microphone goes on until it is read."""
+        self._microphone.write(self.room(LATE_SECONDS))
+        for name, program in self._programs.items():
+            self._memory_mb[name]["end"] = program.memory_mb()
+            self._threads[name]["end"] = program.threads()
+        status = client.ask({"request": "status"}, self._runtime)
+        delays_ms = _delays_ms(self._spoken_s, self._heard_s)
+        return {
+            "model": status["model"]["name"],
+            "block_ms": BLOCK_MS,
+            "end_of_word_to_event_ms": {
+                f"p{p}": float(np.percentile(delays_ms, p)) if delays_ms else None for p in (50, 95, 100)
+            },
+            "words": len(self._spoken_s),
+            "missed": len(self._spoken_s) - len(delays_ms),
+            "cpu_ms_per_s": self._cpu_ms_per_s,
+            "cpu_ratio": _ratio(self._cpu_ms_per_s),
+            "memory_mb": self._memory_mb,
+            "threads": self._threads,
+            "wakeups_per_s": status["cpu"]["wakeups_per_s"],
+            "gate": status["gate"],
+            "lost_ms": status["audio"]["lost_ms"],
+            "latency_ms": status["latency_ms"]["since_start"],
+            **environment(),
+        }
+
+    def _wait(self) -> None:
+        """Until the daemon hears something."""
+        end_s = time.monotonic() + WARM_UP_SECONDS
+        while True:
+            for program in self._programs.values():
+                program.check()
+            try:
+                if client.ask({"request": "status"}, self._runtime)["audio"]["received_s"] > 0:
+                    return
+            except KwsError:  # not yet
+                pass
+            if time.monotonic() > end_s:
+                raise KwsError("the daemon hears nothing from the virtual microphone; try again")
+            time.sleep(0.1)
+
+    def _follow(self) -> None:
+        """Note when each detection arrives, until the daemon ends."""
+        with contextlib.suppress(KwsError):
+            for event in client.events(self._runtime):
+                if event["event"] == "detection":
+                    self._heard_s.append(time.monotonic())
+
+
+def _daemon(folder: Path, model: Model, config: Path | None) -> list[str]:
+    """The daemon's command line; its settings are written to the folder."""
+    settings: dict[str, Any] = (read_yaml(config) if config else None) or {}
+    settings["model"] = str(model.folder.resolve())
+    settings["microphone"] = (settings.get("microphone") or {}) | {"device": NAME}
+    path = folder / "kws.yaml"
+    path.write_text(json.dumps(settings))  # which is YAML too
+    return [sys.executable, "-m", "kws", "run", "--config", str(path)]
 
 
 def _ratio(cpu_ms_per_s: dict[str, dict[str, float]]) -> dict[str, float] | None:
     if "peer" not in cpu_ms_per_s:
         return None
     return {kind: ours / cpu_ms_per_s["peer"][kind] for kind, ours in cpu_ms_per_s["kws"].items()}
-
-
-def _program(folder: Path, model: Model, config: Path | None) -> list[str]:
-    settings: dict[str, Any] = (yaml.safe_load(config.read_text()) if config else None) or {}
-    settings["model"] = str(model.folder.resolve())
-    settings["microphone"] = (settings.get("microphone") or {}) | {"device": NAME}
-    (folder / "kws.yaml").write_text(json.dumps(settings))
-    return [sys.executable, "-m", "kws", "run", "--config", str(folder / "kws.yaml")]
-
-
-def _wait_for_daemon(runtime: Path, daemon: Process) -> None:
-    end_s = time.monotonic() + _READ_SECONDS
-    while True:
-        daemon.check()
-        try:
-            if client.ask({"request": "status"}, runtime)["audio"]["received_s"] > 0:
-                return
-        except KwsError:
-            pass
-        if time.monotonic() > end_s:
-            raise KwsError("the daemon hears nothing from the virtual microphone; run it by itself")
-        time.sleep(0.1)
-
-
-def _listen(runtime: Path, heard: list[tuple[float, str]]) -> None:
-    """Note when each detection arrives, until the daemon ends."""
-    try:
-        for event in client.events(runtime):
-            if event["event"] == "detection":
-                heard.append((time.monotonic(), event["keyword"]))
-    except KwsError:
-        return
 
 
 def _delays_ms(spoken: list[float], heard: list[float]) -> list[float]:
@@ -271,10 +290,3 @@ def _speech(model: Model) -> tuple[Int16, list[int]]:
         first = max(0, detection.sample - before)
         ends.append(first + word_span(samples[first : detection.sample + after], rate_hz)[1])
     return np.round(32767 * samples).astype(np.int16), ends
-
-
-def _room(rate_hz: int) -> Any:
-    """Makes seconds of faint noise."""
-    rng = np.random.default_rng(0)
-    scale = 32768 * 10 ** (QUIET_DBFS / 20)
-    return lambda seconds: np.round(scale * rng.standard_normal(round(seconds * rate_hz))).astype(np.int16)

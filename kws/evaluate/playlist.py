@@ -14,6 +14,7 @@ from kws.errors import ConfigError, DataError
 from kws.evaluate.channels import ChannelSettings
 from kws.evaluate.span import speech_span, word_span
 from kws.folds import folded, parse_fold
+from kws.gate import GateSettings
 
 Audio = NDArray[np.float32]
 
@@ -56,6 +57,8 @@ class EvaluationSettings:
     """Of the noise drawn for each recording."""
     channels: ChannelSettings = field(default_factory=ChannelSettings)
     """What `--robustness` adds."""
+    gate: GateSettings = field(default_factory=GateSettings)
+    """The one that `--gate` measures."""
 
     def __post_init__(self) -> None:
         """Refuse settings under which a hit could never be seen."""

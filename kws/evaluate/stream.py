@@ -97,6 +97,8 @@ class Record:
     peaks: list[AmbientPeak] = field(default_factory=list)
     ambient_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
     """Audio played, by kind."""
+    skipped_seconds: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    """Of that, what a gate kept from the network."""
     unreadable: list[str] = field(default_factory=list)
     """What was wrong with each clip that could not be played."""
 
@@ -106,8 +108,12 @@ class Record:
         self.phrases += other.phrases
         self.peaks += other.peaks
         self.unreadable += other.unreadable
-        for kind, seconds in other.ambient_seconds.items():
-            self.ambient_seconds[kind] += seconds
+        for mine, others in (
+            (self.ambient_seconds, other.ambient_seconds),
+            (self.skipped_seconds, other.skipped_seconds),
+        ):
+            for kind, seconds in others.items():
+                mine[kind] += seconds
 
 
 class Player:
@@ -168,7 +174,10 @@ class Player:
             seconds = len(parts[-1]) / self._rate_hz
             end_s += seconds
             record.ambient_seconds[clip.kind] += seconds
-        for keyword, found in self._peaks(self._listen(np.concatenate(parts))).items():
+        scores = self._listen(np.concatenate(parts))
+        unheard = np.count_nonzero(~scores.any(axis=1))  # a sigmoid is never 0
+        record.skipped_seconds[clips[0].kind] += float(unheard * self._hop_s)  # a stream is of one kind
+        for keyword, found in self._peaks(scores).items():
             for time_s, score in found:
                 place = max(0, int(np.searchsorted(starts_s, time_s)) - 1)
                 record.peaks.append(AmbientPeak(clips[place], keyword, time_s - starts_s[place], score))

@@ -29,7 +29,7 @@ def short_table(report: Plain) -> str:
         for condition, at in _clean_first(summary["mean"].get("tested", {})):
             cells = [_with_interval(at[level]) for level in levels]
             rows.append([network, "**mean**", condition, f"{at[levels[0]]['keywords']} keywords", *cells])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def models_table(manifests: Iterable[Manifest]) -> str:
@@ -55,7 +55,7 @@ def models_table(manifests: Iterable[Manifest]) -> str:
         rows.append([manifest.name, "**mean**", "", *_cells(facts["mean"], columns)])
         lines.append(f"- {provenance_line(model_facts(manifest), facts)}")
     note = "FRR in %, INT8. Tested on: recordings, real or synthetic, / their speakers."
-    return "\n".join([_markdown(rows), "", note, "", *lines])
+    return "\n".join([markdown(rows), "", note, "", *lines])
 
 
 def model_facts(manifest: Manifest) -> Plain:
@@ -107,7 +107,7 @@ def robustness_table(summary: Plain) -> str:
     for row in summary["robustness"]:
         cells = [_with_interval(row["keywords"][keyword]) for keyword in keywords]
         rows.append([row["channel"], row["condition"], *cells, _with_interval(row["mean"])])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def paired_table(rows: Iterable[Plain], a: str, b: str) -> str:
@@ -122,7 +122,7 @@ def paired_table(rows: Iterable[Plain], a: str, b: str) -> str:
         counts = [str(row[name]) for name in ("only_a", "only_b")]
         named = [row["condition"], row["level"], row["keyword"]]
         table.append([*named, *rates, difference, *counts, judgement])
-    return _markdown(table)
+    return markdown(table)
 
 
 def full_report(report: Plain) -> str:
@@ -162,7 +162,7 @@ def false_accepts_table(summary: Plain) -> str:
             )
             count = str(point["false_accepts"])
             rows.append([keyword, asked, f"{point['threshold']:.4f}", count, rate, kinds])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _synthetic(summary: Plain, level: str) -> str:
@@ -170,7 +170,7 @@ def _synthetic(summary: Plain, level: str) -> str:
     for keyword, figures in summary["keywords"].items():
         for condition, rejects in _clean_first(figures["false_rejects"].get("synthetic", {})):
             rows.append([keyword, condition, _count(rejects), _with_interval(rejects["at"][level])])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _delays(summary: Plain, level: str) -> str:
@@ -179,7 +179,7 @@ def _delays(summary: Plain, level: str) -> str:
         for condition, rejects in _clean_first(_tested(figures)):
             if delay := rejects["at"][level]["latency_ms"]:
                 rows.append([keyword, condition, f"{delay['p50']:.0f}", f"{delay['p95']:.0f}"])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def phrases_table(summary: Plain) -> str:
@@ -189,7 +189,7 @@ def phrases_table(summary: Plain) -> str:
         accepts = ", ".join(f"{keyword} {count}" for keyword, count in heard["accepts"].items() if count)
         rate = f"{heard['per_1000']:.1f} ({heard['low']:.1f}-{heard['high']:.1f})"
         rows.append([source, str(heard["phrases"]), accepts, rate])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _loudest(summary: Plain) -> str:
@@ -197,7 +197,7 @@ def _loudest(summary: Plain) -> str:
     for peak in summary["loudest"]:
         score, time_s = f"{peak['score']:.3f}", f"{peak['time_s']:.1f}"
         rows.append([score, peak["keyword"], peak["kind"], peak["clip"], time_s])
-    return _markdown(rows)
+    return markdown(rows)
 
 
 def _tested(figures: Plain) -> Plain:
@@ -242,7 +242,7 @@ def _with_interval(figure: Plain) -> str:
     return f"{100 * figure['rate']:.1f} % ({100 * figure['low']:.1f}-{100 * figure['high']:.1f})"
 
 
-def _markdown(rows: list[list[str]]) -> str:
+def markdown(rows: list[list[str]]) -> str:
     """A table whose first row is its head."""
     lines = [f"| {' | '.join(row)} |" for row in rows]
     return "\n".join([lines[0], "|---" * len(rows[0]) + "|", *lines[1:]])

@@ -1,0 +1,18 @@
+"""Standard error for Python alone."""
+
+import os
+import sys
+
+
+def keep_for_python() -> None:
+    """Drop what C libraries print; Python's own messages still arrive.
+
+    PortAudio and ALSA print several lines per failed attempt, and offer no way to stop that: without this a
+    missing microphone fills the journal. Call it once, early, before anything else writes to `sys.stderr`.
+    """
+    sys.stderr.flush()
+    kept = os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    sys.stderr = kept
