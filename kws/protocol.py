@@ -11,9 +11,8 @@ import os
 
 from kws.errors import KwsError
 
-TYPE_CHECKING = (
-    False  # as type checkers know it; to load `typing` would be a tenth of the cost of `kws status`
-)
+# As type checkers know it; `typing` and `pathlib` would be a fifth of the cost of `kws status`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
