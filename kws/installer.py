@@ -161,7 +161,13 @@ def uninstall(layout: Layout, instance: str | None = None, is_purge: bool = Fals
         steps += [command(*layout.systemctl, "disable", *map(_unit, instances))]
     if not instance:
         rules = [layout.rules / rule.name for rule in _rules()] if layout.rules else []
-        steps += _remove([*(layout.units / unit for unit in UNITS), *_drop_ins(layout), *rules])
+        # A folder of drop-ins goes with the only one in it; the others are somebody's own.
+        drop_ins = [
+            path.parent if list(path.parent.iterdir()) == [path] else path
+            for path in _drop_ins(layout)
+            if path.exists()
+        ]
+        steps += _remove([*(layout.units / unit for unit in UNITS), *drop_ins, *rules])
         steps += [command(*layout.systemctl, "daemon-reload")]
     if is_purge:
         names = ["kws" if name is None else f"kws-{name}" for name in instances]
@@ -169,7 +175,8 @@ def uninstall(layout: Layout, instance: str | None = None, is_purge: bool = Fals
         states = [folder / name for folder in layout.states for name in names]
         steps += _remove(dict.fromkeys([settings, *states]))  # a user's may be one and the same
     if not instance:
-        steps += _remove([layout.program, *layout.copies()])  # last: it may be the program that runs this
+        programs = [layout.program, *layout.copies()] if layout.is_system else [layout.program.parent]
+        steps += _remove(programs)  # last: it may be the program that runs this
     return steps
 
 

@@ -6,9 +6,10 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -55,20 +56,29 @@ class Box:
     def __init__(self, leader: int) -> None:
         self._enter = ["nsenter", "-t", str(leader), "-m", "-u", "-i", "-n", "-p", "-C", "--", "env", "-i"]
 
-    def try_run(self, *command: object, user: str = "root", seconds: float = 60, stdin: str = ""):
-        """Run a program in the container, as root or another; its result, whatever that is."""
-        as_user = [] if user == "root" else ["runuser", "-u", user, "--"]
-        home = "/root" if user == "root" else f"/home/{user}"
-        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", f"HOME={home}", "LANG=C.UTF-8"]
-        environment += [f"XDG_RUNTIME_DIR=/run/user/{1000}"] if user != "root" else []
+    def try_run(
+        self, *command: object, user: str = "root", seconds: float = 60, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a program in the container, as root or as pi; its result, whatever that is."""
         return subprocess.run(
-            [*self._enter, *environment, *as_user, *map(str, command)],
+            self._inside(command, user),
             input=stdin,
             capture_output=True,
             text=True,
             timeout=seconds,
             check=False,
         )
+
+    def start(self, *command: object) -> subprocess.Popen[bytes]:
+        """Run a program meanwhile."""
+        return subprocess.Popen(self._inside(command, "root"))
+
+    def _inside(self, command: tuple[object, ...], user: str) -> list[str]:
+        home = "/root" if user == "root" else f"/home/{user}"
+        environment = ["PATH=/usr/sbin:/usr/bin:/sbin:/bin", "LANG=C.UTF-8", f"HOME={home}"]
+        if user != "root":
+            environment += ["XDG_RUNTIME_DIR=/run/user/1000", "runuser", "-u", user, "--"]
+        return [*self._enter, *environment, *map(str, command)]
 
     def run(self, *command: object, **options) -> str:
         """The output of a program that must succeed."""
@@ -77,19 +87,22 @@ class Box:
         return done.stdout
 
     def write(self, path: str, text: str) -> None:
+        """Make a file, and its folder."""
         self.run("sh", "-c", f"mkdir -p $(dirname {path}) && cat > {path}", stdin=text)
 
     def show(self, unit: str, name: str) -> str:
         """One property of a unit."""
         return self.run("systemctl", "show", unit, "--property", name, "--value").strip()
 
-    def wait(self, condition, what: str, seconds: float = 20) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+        """Wait until something is so."""
         end = time.monotonic() + seconds
         while not condition():
             assert time.monotonic() < end, f"waited {seconds} s for {what}\n{self.journal()[-3000:]}"
             time.sleep(0.1)
 
     def journal(self, *options: str) -> str:
+        """What is in the journal, all or the end of it."""
         return self.run("journalctl", "--no-pager", *(options or ("-n", "60")))
 
 
@@ -105,39 +118,41 @@ def booted(*shared: tuple[Path, str]) -> Iterator[Box]:
         "--console=read-only",
         "--machine=kwsbox",
     ]
-    process = subprocess.Popen(
-        ["systemd-nspawn", "--quiet", *options, *binds, "--boot", "-D", tree],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    try:
-        yield _ready(process)
-    finally:
-        process.send_signal(signal.SIGTERM)  # a clean shutdown
+    with tempfile.TemporaryFile("w+") as errors:
+        process = subprocess.Popen(
+            ["systemd-nspawn", "--quiet", *options, *binds, "--boot", "-D", tree],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=errors,
+            start_new_session=True,
+        )
         try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+            box = _ready(process)
+            if box is None:
+                errors.seek(0)
+                pytest.skip(f"systemd-nspawn cannot boot a container here: {errors.read().strip()[-300:]}")
+            yield box
+        finally:
+            process.terminate()  # a clean shutdown
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
 
 
-def _ready(process: subprocess.Popen[str]) -> Box:
+def _ready(process: subprocess.Popen[bytes]) -> Box | None:
+    """The container when its systemd has started everything; None if it does not."""
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         leader = children.read_text().split()
         if leader:
             box = Box(int(leader[0]))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                state = box.try_run("systemctl", "is-system-running").stdout.strip()
-                if state in ("running", "degraded"):
-                    return box
+            if box.try_run("systemctl", "is-system-running").stdout.strip() in ("running", "degraded"):
+                return box
         time.sleep(0.2)
-    process.terminate()
-    pytest.skip(f"systemd-nspawn cannot boot a container here: {process.communicate()[1].strip()[-300:]}")
+    return None
 
 
 def _tree() -> Path:
@@ -150,32 +165,26 @@ def _tree() -> Path:
     missing = [name for name in ("mmdebstrap", "systemd-nspawn", "nsenter") if not shutil.which(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
-    tree = (
-        cache_folder()
-        / "boxes"
-        / f"{suite}-{zlib.crc32((PACKAGES + MICROPHONE + ALSA_CONFIGURATION).encode()):08x}"
-    )
+    recipe = PACKAGES + MICROPHONE + ALSA_CONFIGURATION
+    tree = cache_folder() / "boxes" / f"{suite}-{zlib.crc32(recipe.encode()):08x}"
     if not tree.is_dir():
-        partial = tree.with_name(f"{tree.name}.{os.getpid()}.part")
-        partial.mkdir(parents=True)
-        done = subprocess.run(
-            [
-                "mmdebstrap",
-                "--quiet",
-                "--variant=minbase",
-                f"--include={PACKAGES.replace(' ', ',')}",
-                "--customize-hook=chroot $1 useradd --create-home pi",
-                suite,
-                partial,
-            ],
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-        if done.returncode:
-            shutil.rmtree(partial)
-            pytest.skip(f"no Debian packages to be had: {done.stderr.strip()[-300:]}")
-        (partial / "etc" / "systemd" / "system" / "fakemic.service").write_text(MICROPHONE)
-        (partial / "etc" / "asound.conf").write_text(ALSA_CONFIGURATION)
-        partial.rename(tree)
+        _build(suite, tree)
     return tree
+
+
+def _build(suite: str, tree: Path) -> None:
+    partial = tree.with_name(f"{tree.name}.{os.getpid()}.part")
+    partial.mkdir(parents=True)
+    user = "--customize-hook=chroot $1 useradd --create-home pi"
+    include = f"--include={PACKAGES.replace(' ', ',')}"
+    # Without a sync after every file.
+    options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", include, user]
+    done = subprocess.run(
+        ["mmdebstrap", *options, suite, partial], stderr=subprocess.PIPE, text=True, check=False
+    )
+    if done.returncode:
+        shutil.rmtree(partial)
+        pytest.skip(f"there are no Debian packages to be had: {done.stderr.strip()[-300:]}")
+    (partial / "etc" / "systemd" / "system" / "fakemic.service").write_text(MICROPHONE)
+    (partial / "etc" / "asound.conf").write_text(ALSA_CONFIGURATION)
+    partial.rename(tree)

@@ -171,12 +171,18 @@ def test_uninstalling_leaves_settings_and_state_unless_purged(layout):
     for folder in [*folders, other, layout.units]:
         folder.mkdir(parents=True)
     (layout.units / "kws.service").touch()
+    for unit in SYSTEM_UNITS:
+        (layout.units / f"{unit}.d").mkdir()
+        (layout.units / f"{unit}.d" / "network.conf").touch()
+    (layout.units / "kws.service.d" / "override.conf").touch()  # of `systemctl edit`
     layout.program.symlink_to(folders[2].name)
     plain = [step.text for step in installer.uninstall(layout)]
     assert plain == [
         "systemctl stop kws.service 'kws@*.service'",
         "systemctl disable kws.service",
         f"remove {layout.units}/kws.service",
+        f"remove {layout.units}/kws.service.d/network.conf",
+        f"remove {layout.units}/kws@.service.d",
         "systemctl daemon-reload",
         f"remove {layout.program}",
         f"remove {folders[2]}",
