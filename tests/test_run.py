@@ -159,7 +159,7 @@ def test_captures_are_kept_for_who_asks_and_labelled_by_feedback(room, settings,
             check=True,
         )
         kept = [json.loads(line) for line in done.stdout.splitlines()]
-        assert [(each["keyword"], each["label"]) for each in kept] == [
+        assert [(each["event"]["keyword"], each["label"]) for each in kept] == [
             ("low note", None),
             ("high note", "false"),
             ("low note", "missed"),
@@ -187,7 +187,7 @@ def test_second_daemon_is_refused(room, settings):  # noqa: F811
 
 
 def test_without_a_microphone_it_is_ready_waits_and_ends(settings):
-    with running(None, settings) as daemon:
+    with running(None, settings, WATCHDOG_USEC="8000000") as daemon:
         assert "lost" in daemon.told("READY=1")
         status = daemon.status()
         assert (status["state"], status["microphone"]) == ("lost", None)
