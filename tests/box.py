@@ -179,12 +179,18 @@ def _build(suite: str, tree: Path) -> None:
     include = f"--include={PACKAGES.replace(' ', ',')}"
     # Without a sync after every file.
     options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", include, user]
-    done = subprocess.run(
-        ["mmdebstrap", *options, suite, partial], stderr=subprocess.PIPE, text=True, check=False
-    )
-    if done.returncode:
-        shutil.rmtree(partial)
-        pytest.skip(f"there are no Debian packages to be had: {done.stderr.strip()[-300:]}")
-    (partial / "etc" / "systemd" / "system" / "fakemic.service").write_text(MICROPHONE)
-    (partial / "etc" / "asound.conf").write_text(ALSA_CONFIGURATION)
-    partial.rename(tree)
+    try:
+        done = subprocess.run(
+            ["mmdebstrap", *options, suite, partial],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+        if done.returncode:
+            pytest.skip(f"there are no Debian packages to be had: {done.stderr.strip()[-300:]}")
+        (partial / "etc" / "systemd" / "system" / "fakemic.service").write_text(MICROPHONE)
+        (partial / "etc" / "asound.conf").write_text(ALSA_CONFIGURATION)
+        partial.rename(tree)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)

@@ -118,21 +118,17 @@ def test_listener_may_start_before_the_sound_server(server, ear):
     ear.wait("listening")
 
 
-@pytest.mark.parametrize(("stall_s", "is_lost"), [(0.35, False), (2.0, True)])
-def test_late_reader_loses_audio_only_beyond_the_buffer(ear, stall_s, is_lost):
+@pytest.mark.parametrize("stall_s", [0.4, 1.5])
+def test_reader_that_was_late_loses_nothing(ear, stall_s):
+    """The device buffers half a second, the sound server more."""
     ear.listener.start(KWSMIC)
     ear.wait("listening")
     time.sleep(0.5)
     ear.stall_s = stall_s
     time.sleep(stall_s + 1)
     counters = ear.listener.counters
-    assert (counters.gaps > 0) == is_lost == bool(ear.losses)
-    if is_lost:
-        assert 300 < counters.lost_ms < 1000 * stall_s
-        assert sum(ear.losses) == pytest.approx(counters.lost_ms * RATE_HZ / 1000, abs=2)
-        missing = counters.expected_samples - counters.received_samples
-        assert sum(ear.losses) == pytest.approx(missing, abs=0.05 * RATE_HZ)
-        assert counters.overflows == 0  # PortAudio does not say a word
+    assert (counters.gaps, ear.losses) == (0, [])
+    assert counters.received_samples == pytest.approx(counters.expected_samples, abs=0.05 * RATE_HZ)
 
 
 def test_short_pause_of_the_server_is_survived(server, ear):

@@ -1,5 +1,6 @@
 """The service as it is shipped: its units, and what the installer would do."""
 
+import importlib.metadata
 import os
 import re
 import shutil
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
-from kws import installer
+from kws import installer, program
 from kws.cli import main
 from kws.errors import KwsError
 
@@ -120,6 +121,27 @@ def layout(tmp_path, monkeypatch):
 def do(steps):
     for step in steps:
         step.do()
+
+
+def test_program_of_a_checkout_can_be_copied(tmp_path):
+    try:
+        importlib.metadata.distribution("kws")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("kws runs from its source here, nobody has installed it")
+    program.copy(tmp_path / "kws-1")
+    program.link(tmp_path / "kws", tmp_path / "kws-1")
+    listen = [
+        tmp_path / "kws" / "bin" / "kws",
+        "listen",
+        "--source",
+        ROOT / "models" / "default" / "example.flac",
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    done = subprocess.run(listen, capture_output=True, text=True, check=False, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr, done.stdout.count("\n")) == (0, "", 3)
+    packages = {path.name for path in tmp_path.glob("kws-1/lib/python3*/site-packages/*")}
+    assert {"kws", "numpy", "onnxruntime"} <= packages
+    assert not packages & {"torch", "onnx", "pytest", "pip"}
 
 
 def test_first_installation_names_every_file_and_command(layout):

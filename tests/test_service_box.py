@@ -191,7 +191,9 @@ def test_frozen_service_is_restarted_by_the_watchdog(installed: Box) -> None:
     assert installed.show("kws", "NRestarts") == "0"
     installed.run("systemctl", "kill", "--signal=SIGSTOP", "kws")
     installed.wait(lambda: installed.show("kws", "NRestarts") == "1", "the watchdog", 30)
-    assert "Watchdog timeout" in installed.journal("-u", "kws")
+    log = installed.journal("-u", "kws", "-b")
+    assert "Watchdog timeout" in log
+    assert re.search(r"Thread .*\n.*File .*kws/daemon/", log)  # where it was
     installed.run("rm", "-r", drop_ins)
     installed.run("systemctl", "daemon-reload")
     listens(installed)
