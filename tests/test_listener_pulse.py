@@ -131,6 +131,23 @@ def test_reader_that_was_late_loses_nothing(ear, stall_s):
     assert counters.received_samples == pytest.approx(counters.expected_samples, abs=0.05 * RATE_HZ)
 
 
+def test_audio_that_the_device_never_delivered_is_a_gap(server, ear):
+    ear.listener.start(KWSMIC)
+    ear.wait("listening")
+    time.sleep(0.5)
+    server.pactl("suspend-sink", "kwsmic", "1")
+    time.sleep(1)
+    server.pactl("suspend-sink", "kwsmic", "0")
+    wait_for(lambda: ear.losses, "the loss")
+    time.sleep(0.5)
+    counters = ear.listener.counters
+    assert counters.gaps >= 1
+    assert counters.overflows == 0  # PortAudio does not say a word
+    assert 700 < counters.lost_ms < 1500
+    missing = counters.expected_samples - counters.received_samples
+    assert sum(ear.losses) == pytest.approx(missing, abs=0.1 * RATE_HZ)
+
+
 def test_short_pause_of_the_server_is_survived(server, ear):
     ear.listener.start(KWSMIC)
     ear.wait("listening")
