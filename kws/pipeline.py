@@ -35,7 +35,8 @@ class Pipeline:
         self.detector = Detector.for_model(model, false_accepts_per_day)
         rate_hz = model.manifest.features.sample_rate_hz
         self.gate = Gate(gate, rate_hz) if gate and gate.enabled else None
-        self.scores: Scores = np.zeros((0, len(model.keywords)), np.float32)
+        self._none: Scores = np.zeros((0, len(model.keywords)), np.float32)
+        self.scores = self._none
         """What the last call produced, (steps, keywords); none while the gate is closed."""
         self.spent_ns = Spent()
         """What the last call of `feed` cost."""
@@ -49,21 +50,24 @@ class Pipeline:
         start_ns = perf_counter_ns()
         passages = [Passage(0, samples)] if self.gate is None else self.gate.feed(samples)
         gated_ns = perf_counter_ns()
-        detections, scores, features_ns, model_ns = [], [self.scores[:0]], 0, 0
+        detections, scores, features_ns, model_ns = [], [], 0, 0
         for passage in passages:
             self.detector.skip(passage.skipped_before)
             scores.append(self.stream.feed(passage.samples))
             detections += self.detector.feed(scores[-1])
             features_ns += self.stream.features_ns
             model_ns += self.stream.model_ns
-        self.scores = scores[1] if len(scores) == 2 else np.concatenate(scores)  # one block is one passage
+        if len(scores) == 1:  # the usual case: one block from the microphone is one passage
+            self.scores = scores[0]
+        else:
+            self.scores = np.concatenate(scores) if scores else self._none
         decision_ns = perf_counter_ns() - gated_ns - features_ns - model_ns
         self.spent_ns = Spent(gated_ns - start_ns, features_ns, model_ns, decision_ns)
         return detections
 
     def flush(self) -> list[Detection]:
         """What the last, unfinished step holds. Call `reset` before other audio."""
-        self.scores = self.stream.flush() if self.gate is None or self.gate.is_open else self.scores[:0]
+        self.scores = self.stream.flush() if self.gate is None or self.gate.is_open else self._none
         return self.detector.feed(self.scores)
 
     def reset(self) -> None:
