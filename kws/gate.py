@@ -40,10 +40,11 @@ class GateSettings:
     """False: everything is passed on."""
     margin_db: float = 5.0
     """A band this far above its background opens the gate, dB; 1..20."""
-    hang_over_seconds: float = 1.2
+    hang_over_seconds: float = 1.0
     """So long after the last such moment it stays open; 0.5..30."""
-    pre_roll_seconds: float = 0.8
-    """So much of what was held back is replayed when it opens; 0.2..3."""
+    pre_roll_seconds: float = 2.0
+    """So much of what was held back is replayed when it opens; 0.2..5. At least as long as the network's
+    receptive field and the averaging after it: then every score from the opening on is the ungated one."""
     background_seconds: float = 10.0
     """The background is the quietest moment of so much audio, and the gate starts open for as long; 2..60."""
 
@@ -52,7 +53,7 @@ class GateSettings:
         for name, low, high in (
             ("margin_db", 1, 20),
             ("hang_over_seconds", 0.5, 30),
-            ("pre_roll_seconds", 0.2, 3),
+            ("pre_roll_seconds", 0.2, 5),
             ("background_seconds", 2, 60),
         ):
             if not low <= getattr(self, name) <= high:

@@ -139,9 +139,9 @@ def skipped_backgrounds(playlist: Playlist, settings: EvaluationSettings, sample
     learnt = round(settings.gate.background_seconds * sample_rate_hz)
     shares = {}
     for name, track in tracks.items():
-        door = Gate(settings.gate, sample_rate_hz)
-        door.feed(track)
-        shares[name] = door.skipped_samples / max(1, len(track) - learnt)
+        passages = Gate(settings.gate, sample_rate_hz).feed(track)
+        passed = sum(len(passage.samples) for passage in passages)
+        shares[name] = (len(track) - passed) / max(1, len(track) - learnt)
     return shares
 
 
