@@ -15,9 +15,7 @@ The names are imported on first use, so that `kws --help` does not wait for nump
 
 from importlib import import_module
 
-TYPE_CHECKING = (
-    False  # as type checkers know it; `typing` itself would be a tenth of the cost of `kws status`
-)
+TYPE_CHECKING = False  # as type checkers know it; `typing` would slow `kws status`
 if TYPE_CHECKING:
     from kws.classifier import Classifier, Decision
     from kws.detector import Detector

@@ -2,26 +2,40 @@
 
 import contextlib
 import json
+import os
 import socket
 import struct
 from collections.abc import Iterator
-from pathlib import Path
 
 from kws.errors import KwsError
-from kws.protocol import CONTROL, STATUS, VERSION, Message, address, line
+from kws.protocol import CONTROL, STATUS, VERSION, Folder, Message, address, line, runtime_parent
 
 TIMEOUT_S = 10
 """To connect and to be answered; the daemon may be reading a slow meter."""
 
+MACHINE_PARENT = "/run"
+"""Where systemd makes the folders of the machine's own daemons."""
+
 _GONE = (BrokenPipeError, ConnectionResetError)
 
 
-def ask(request: Message, folder: Path, control: bool = False) -> Message:
+def find_runtime(instance: str | None = None) -> str:
+    """The folder of a running daemon's sockets: the user's own daemon if there is one, else the machine's.
+
+    Args:
+        instance: NAME of `kws@NAME.service`, where several run.
+    """
+    name = f"kws-{instance}" if instance else "kws"
+    folders = [f"{parent}/{name}" for parent in (runtime_parent(), MACHINE_PARENT)]
+    return next((folder for folder in folders if os.access(f"{folder}/{STATUS}", os.F_OK)), folders[-1])
+
+
+def ask(request: Message, folder: Folder, control: bool = False) -> Message:
     """The daemon's answer.
 
     Args:
         request: {"request": NAME, ...}.
-        folder: of its sockets, see `kws.folders.find_runtime`.
+        folder: of its sockets, see `find_runtime`.
         control: use the socket that may change something.
 
     Raises:
@@ -40,7 +54,7 @@ def ask(request: Message, folder: Path, control: bool = False) -> Message:
     return _message(answer, folder)
 
 
-def events(folder: Path) -> Iterator[Message]:
+def events(folder: Folder) -> Iterator[Message]:
     """Subscribe now, then yield each event as it happens.
 
     Raises:
@@ -49,7 +63,7 @@ def events(folder: Path) -> Iterator[Message]:
     return _events(_connect({"request": "events"}, folder, STATUS), folder)
 
 
-def _events(connection: socket.socket, folder: Path) -> Iterator[Message]:
+def _events(connection: socket.socket, folder: Folder) -> Iterator[Message]:
     with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
         for text in lines:
             if not text.endswith(b"\n"):
@@ -61,7 +75,7 @@ def _events(connection: socket.socket, folder: Path) -> Iterator[Message]:
     raise KwsError(f"kws has ended; look at its log: {_journal(folder)}")
 
 
-def _connect(request: Message, folder: Path, name: str) -> socket.socket:
+def _connect(request: Message, folder: Folder, name: str) -> socket.socket:
     """A connection on which the request is out."""
     path = address(folder, name)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -89,7 +103,7 @@ def _connect(request: Message, folder: Path, name: str) -> socket.socket:
     return connection
 
 
-def _message(text: bytes, folder: Path) -> Message:
+def _message(text: bytes, folder: Folder) -> Message:
     try:
         message: Message = json.loads(text)
         version = message["version"]
@@ -105,15 +119,15 @@ def _message(text: bytes, folder: Path) -> Message:
     return message
 
 
-def _stuck(folder: Path) -> KwsError:
+def _stuck(folder: Folder) -> KwsError:
     return KwsError(f"kws runs but does not answer; look at its log: {_journal(folder)}")
 
 
-def _unit(folder: Path) -> str:
+def _unit(folder: Folder) -> str:
     """The systemd unit whose runtime folder this is: kws-kitchen belongs to kws@kitchen."""
-    name, dash, instance = folder.name.partition("-")
+    name, dash, instance = str(folder).rpartition("/")[2].partition("-")
     return f"{name}@{instance}" if dash else name
 
 
-def _journal(folder: Path) -> str:
+def _journal(folder: Folder) -> str:
     return f"journalctl -u {_unit(folder)}"

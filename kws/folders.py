@@ -1,4 +1,4 @@
-"""Where a running daemon keeps its sockets and its state, and where a client looks for them.
+"""Where a running daemon keeps its sockets and its state; `kws.client` knows where to look for the sockets.
 
 systemd names both folders ($RUNTIME_DIRECTORY, $STATE_DIRECTORY). Without it they are the user's own: sockets
 in $XDG_RUNTIME_DIR, state in $XDG_STATE_HOME; root's are /run/kws and /var/lib/kws.
@@ -7,12 +7,14 @@ in $XDG_RUNTIME_DIR, state in $XDG_STATE_HOME; root's are /run/kws and /var/lib/
 import os
 from pathlib import Path
 
+from kws.protocol import runtime_parent
+
 NAME = "kws"
 
 
 def runtime_folder() -> Path:
     """The folder of this daemon's sockets; it may have to be made."""
-    return _given("RUNTIME_DIRECTORY") or _own_runtime() / NAME
+    return _given("RUNTIME_DIRECTORY") or Path(runtime_parent()) / NAME
 
 
 def state_folder() -> Path:
@@ -25,29 +27,12 @@ def state_folder() -> Path:
     return Path(os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state") / NAME
 
 
-def find_runtime(instance: str | None = None) -> Path:
-    """The folder of a running daemon's sockets: the user's own daemon if there is one, else the machine's.
-
-    Args:
-        instance: NAME of `kws@NAME.service`, where several run.
-    """
-    name = f"{NAME}-{instance}" if instance else NAME
-    folders = [parent / name for parent in (_own_runtime(), Path("/run"))]
-    return next((folder for folder in folders if folder.is_dir()), folders[-1])
-
-
 def find_state(part: str, instance: str | None = None) -> Path:
     """The folder `part` of what a daemon keeps: the user's own daemon if it is there, else the machine's."""
     name = f"{NAME}-{instance}" if instance else NAME
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")  # of systemd before 254
     folders = [parent / name / part for parent in (state_folder().parent, config, Path("/var/lib"))]
     return next((folder for folder in folders[:-1] if folder.is_dir()), folders[-1])
-
-
-def _own_runtime() -> Path:
-    if os.environ.get("XDG_RUNTIME_DIR"):
-        return Path(os.environ["XDG_RUNTIME_DIR"])
-    return Path("/run") if os.geteuid() == 0 else Path(f"/run/user/{os.geteuid()}")
 
 
 def _given(variable: str) -> Path | None:

@@ -8,6 +8,8 @@ is no judge of speech: whatever changes opens it, and while a television is on i
 import math
 from collections import deque
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import gt
 from typing import NamedTuple
 
 import numpy as np
@@ -19,11 +21,13 @@ from kws.features import Samples, unit_scale
 STEP_MS = 80
 """The gate decides once in so much audio: one block of the microphone, one step of the model."""
 
-BANDS_HZ = (250, 750, 1750, 3750, 8000)
-"""Edges of the four bands. What is below them, hum and rumble, may be loud and says nothing."""
+WAVE_HZ = 500
+"""Distance of two waves whose halves fit into a millisecond."""
+BANDS_HZ = (500, 1000, 2000, 4000, 8000)
+"""First waves of the four bands, and the end. What is below, hum and rumble, may be loud and says nothing."""
 
 LOWEST = 1e-9
-"""Power below which a band's background is never taken to be, -90 dBFS: one bit of 16 makes as much noise."""
+"""Added to the power of a band's background, -90 dBFS: so much noise makes the last bit of 16."""
 
 _PARTS = 5  # of the time in which the background is sought
 
@@ -36,19 +40,20 @@ class GateSettings:
     """False: everything is passed on."""
     margin_db: float = 5.0
     """A band this far above its background opens the gate, dB; 1..20."""
-    hang_over_seconds: float = 1.2
+    hang_over_seconds: float = 1.0
     """So long after the last such moment it stays open; 0.5..30."""
-    pre_roll_seconds: float = 0.8
-    """So much of what was held back is replayed when it opens; 0.2..3."""
+    pre_roll_seconds: float = 2.0
+    """So much of what was held back is replayed when it opens; 0.2..5. At least as long as the network's
+    receptive field and the averaging after it: then every score from the opening on is the ungated one."""
     background_seconds: float = 10.0
-    """The background is the quietest moment of so much audio; the gate is open until it knows it; 2..60."""
+    """The background is the quietest moment of so much audio, and the gate starts open for as long; 2..60."""
 
     def __post_init__(self) -> None:
         """Refuse what would lose words."""
         for name, low, high in (
             ("margin_db", 1, 20),
             ("hang_over_seconds", 0.5, 30),
-            ("pre_roll_seconds", 0.2, 3),
+            ("pre_roll_seconds", 0.2, 5),
             ("background_seconds", 2, 60),
         ):
             if not low <= getattr(self, name) <= high:
@@ -74,14 +79,16 @@ class Gate:
         self.settings = settings
         self.step_samples = sample_rate_hz * STEP_MS // 1000
         self._step = np.zeros(self.step_samples, np.float32)
-        self._row = sample_rate_hz // 1000
-        self._rows = self._step.reshape(-1, self._row)
-        self._waves, self._bands = _filters(self._row)
-        self._squares = np.zeros((len(self._rows), self._row), np.float32)
-        self._mean = np.full(len(self._rows), np.float32(1 / self.step_samples))
+        self._rows = self._step.reshape(-1, sample_rate_hz // 1000)
+        self._cosines = _cosines(sample_rate_hz // 1000)
+        self._waves = np.zeros(self._rows.T.shape, np.float32)
+        edges = [hz // WAVE_HZ for hz in BANDS_HZ]
+        bands = [self._waves[first:end].reshape(-1) for first, end in pairwise(edges)]
+        self._views = [*bands, self._step]  # what is measured: each band, and the whole
         self._margin = 10 ** (settings.margin_db / 10)
         self._hang_over_steps = _steps(settings.hang_over_seconds)
         self._part_steps = _steps(settings.background_seconds / _PARTS)
+        self._parts: deque[list[float]] = deque(maxlen=_PARTS - 1)  # lowest power of each band; one part runs
         self._held: deque[NDArray[np.float32]] = deque(maxlen=_steps(settings.pre_roll_seconds) + 1)
         self.reset()
 
@@ -96,20 +103,20 @@ class Gate:
         self._filled = 0
         self._open_steps = _PARTS * self._part_steps
         self._held.clear()
-        unknown = [math.inf] * self._bands.shape[1]
-        self._lowest = deque([unknown] * _PARTS, maxlen=_PARTS)  # power of each band, in each part
-        self._power = self._background = 0.0  # of the whole
+        self._parts.clear()
+        self._lowest = self._background = [math.inf] * len(self._views)
+        self._power = [0.0] * len(self._views)
         self._part_left = self._part_steps
 
     @property
     def level_dbfs(self) -> float:
         """RMS of the last step, in decibels below a full-scale square wave; at least -100."""
-        return _dbfs(self._power)
+        return _dbfs(self._power[-1])
 
     @property
     def floor_dbfs(self) -> float:
         """The background's level, likewise."""
-        return _dbfs(self._background)
+        return _dbfs(self._background[-1])
 
     def feed(self, samples: Samples) -> list[Passage]:
         """Add int16 or float32 (-1..1) mono samples, any number; return what the model must hear now.
@@ -159,37 +166,33 @@ class Gate:
     def _measure(self) -> bool:
         """Power of the finished step in each band; true if one of them is above its background.
 
-        The background of a band is its lowest power in the last parts, the running one among them. (Five
-        numbers: plain ones are faster than an array.)
+        A band's background is its lowest power in the last parts, the running one among them. (Five numbers:
+        as plain ones they are faster than an array.)
         """
-        np.matmul(self._rows, self._waves, out=self._squares)
-        np.multiply(self._squares, self._squares, out=self._squares)
-        power = np.matmul(np.matmul(self._mean, self._squares), self._bands).tolist()
-        self._lowest[-1] = [min(pair) for pair in zip(self._lowest[-1], power, strict=True)]
-        background = [max(LOWEST, min(column)) for column in zip(*self._lowest, strict=True)]
-        is_loud = any(now > self._margin * usual for now, usual in zip(power[:-1], background, strict=False))
-        self._power, self._background = power[-1], background[-1]
+        np.matmul(self._cosines, self._rows.T, out=self._waves)
+        power = self._power = [float(view.dot(view)) / self.step_samples for view in self._views]
+        self._lowest = list(map(min, self._lowest, power))
+        self._background = list(map(min, self._background, power))
+        limits = [self._margin * (usual + LOWEST) for usual in self._background]
+        limits[-1] = math.inf  # the whole is not judged: it has hum and rumble in it
         self._part_left -= 1
         if not self._part_left:
-            self._part_left = self._part_steps
-            self._lowest.append(power)
-        return is_loud
+            self._begin_part()
+        return any(map(gt, power, limits))
+
+    def _begin_part(self) -> None:
+        self._parts.append(self._lowest)
+        self._background = [min(column) for column in zip(*self._parts, strict=True)]
+        self._lowest = [math.inf] * len(self._views)
+        self._part_left = self._part_steps
 
 
-def _filters(count: int) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """What splits one millisecond into waves of 0, 500, 1000... Hz, and these into bands.
-
-    Returns:
-        Orthonormal cosines (DCT-II), (count, count), and which of them belong to each band and, last, to the
-        whole, (count, bands + 1).
-    """
+def _cosines(count: int) -> NDArray[np.float32]:
+    """Splits `count` samples into waves of 0, 0.5, 1... periods: orthonormal DCT-II, (waves, count)."""
     k = np.arange(count)
-    waves = np.sqrt(2 / count) * np.cos(np.pi / count * (k[:, None] + 0.5) * k)
-    waves[:, 0] /= np.sqrt(2)
-    hz = 500 * k[:, None]
-    bands = (hz >= BANDS_HZ[:-1]) & (hz < BANDS_HZ[1:])
-    whole = np.ones((count, 1), np.bool_)
-    return waves.astype(np.float32), np.concatenate((bands, whole), axis=1).astype(np.float32)
+    waves = np.sqrt(2 / count) * np.cos(np.pi / count * k[:, None] * (k + 0.5))
+    waves[0] /= np.sqrt(2)
+    return np.asarray(waves, np.float32)
 
 
 def _steps(seconds: float) -> int:
@@ -197,4 +200,4 @@ def _steps(seconds: float) -> int:
 
 
 def _dbfs(power: float) -> float:
-    return 10 * math.log10(max(power, 1e-10))
+    return 10 * math.log10(max(power, 1e-10)) if power < math.inf else -100.0

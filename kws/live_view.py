@@ -7,12 +7,11 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NoReturn
 
 from kws.client import ask
 from kws.errors import KwsError
-from kws.protocol import Message
+from kws.protocol import Folder, Message
 from kws.status_view import HEALTHY, duration, event_line, headline, number, percent, watts
 
 TURNS_PER_SECOND = 5
@@ -28,7 +27,7 @@ _LEAVE = "\x1b[?7h\x1b[?25h\x1b[?1049l"
 _GOOD, _BAD, _NEW, _FAINT, _PLAIN = "\x1b[32m", "\x1b[1;31m", "\x1b[1;7m", "\x1b[2m", "\x1b[0m"
 
 
-def watch(folder: Path) -> NoReturn:
+def watch(folder: Folder) -> NoReturn:
     """Draw until Ctrl-C, also while the daemon restarts; KwsError if it does not run at first."""
     view = View(is_coloured="NO_COLOR" not in os.environ)
     snapshot = ask({"request": "status"}, folder)

@@ -184,6 +184,7 @@ class Microphone:
         self.name: str = info["name"]
         self._stream, self.rate_hz, self.channels, self.reason = self._open(info)
         self._frames = self.rate_hz * settings.block_ms // 1000
+        self._pending = np.zeros((0, self.channels), np.int16)
         self._weights = self._mixing()
         self._resampler: Any = None
         if self.rate_hz != sample_rate_hz:
@@ -196,9 +197,8 @@ class Microphone:
     def read(self) -> Block:
         """Wait for the next block; AudioError when the device fails."""
         try:
-            self._wait()
-            frames, overflowed = self._stream.read(self._frames)
-            backlog = self._stream.read_available
+            frames, overflowed = self._take()
+            backlog = len(self._pending) + self._stream.read_available
         except self._portaudio.PortAudioError as error:
             raise AudioError(
                 f"the microphone {self.name!r} stopped ({_reason(error)}); plug it in again"
@@ -232,13 +232,26 @@ class Microphone:
     ) -> None:
         self.close()
 
-    def _wait(self) -> None:
-        """Sleep until a whole block is there."""
+    def _take(self) -> tuple[NDArray[np.int16], bool]:
+        """The next block, (frames, channels), and whether audio was thrown away before it.
+
+        Everything that is there is taken, and what exceeds the block kept for the next: a piece that is
+        taken in part stays locked in libpulse, which deadlocks if the sound server dies meanwhile.
+        """
         give_up_s = time.monotonic() + _STALL_S
-        while (missing := self._frames - self._stream.read_available) > 0:
-            if time.monotonic() > give_up_s:
+        overflowed = False
+        while len(self._pending) < self._frames:
+            available = self._stream.read_available
+            missing = self._frames - len(self._pending) - available
+            if missing <= 0:
+                frames, overflowed = self._stream.read(available)
+                self._pending = np.concatenate([self._pending, frames])
+            elif time.monotonic() > give_up_s:
                 raise AudioError(f"the microphone {self.name!r} delivers nothing; plug it in again")
-            time.sleep(missing / self.rate_hz + _MARGIN_S)
+            else:
+                time.sleep(missing / self.rate_hz + _MARGIN_S)
+        block, self._pending = self._pending[: self._frames], self._pending[self._frames :]
+        return block, bool(overflowed)
 
     def _find(self, device: int | str | None) -> Any:
         try:

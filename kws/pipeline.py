@@ -35,7 +35,8 @@ class Pipeline:
         self.detector = Detector.for_model(model, false_accepts_per_day)
         rate_hz = model.manifest.features.sample_rate_hz
         self.gate = Gate(gate, rate_hz) if gate and gate.enabled else None
-        self.scores: Scores = np.zeros((0, len(model.keywords)), np.float32)
+        self._none: Scores = np.zeros((0, len(model.keywords)), np.float32)
+        self.scores = self._none
         """What the last call produced, (steps, keywords); none while the gate is closed."""
         self.heard: list[tuple[int, Scores, list[Detection]]] = []
         """The same in stretches without a gap: samples left out before it, its scores and detections."""
@@ -61,14 +62,14 @@ class Pipeline:
         if len(self.heard) == 1:  # the usual case
             self.scores = self.heard[0][1]
         else:
-            self.scores = np.concatenate([self.scores[:0], *(scores for _, scores, _ in self.heard)])
+            self.scores = np.concatenate([self._none, *(scores for _, scores, _ in self.heard)])
         decision_ns = perf_counter_ns() - gated_ns - features_ns - model_ns
         self.spent_ns = Spent(gated_ns - start_ns, features_ns, model_ns, decision_ns)
         return [detection for _, _, detections in self.heard for detection in detections]
 
     def flush(self) -> list[Detection]:
         """What the last, unfinished step holds. Call `reset` before other audio."""
-        self.scores = self.stream.flush() if self.gate is None or self.gate.is_open else self.scores[:0]
+        self.scores = self.stream.flush() if self.gate is None or self.gate.is_open else self._none
         return self.detector.feed(self.scores)
 
     def reset(self) -> None:

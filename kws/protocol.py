@@ -8,19 +8,18 @@ daemon closes. To `events` it gets a line for every event from then on. A reques
 import json
 import math
 import os
-from pathlib import Path
 
 from kws.errors import KwsError
 
-TYPE_CHECKING = (
-    False  # as type checkers know it; to load `typing` would be a tenth of the cost of `kws status`
-)
+# As type checkers know it; `typing` and `pathlib` would be a fifth of the cost of `kws status`.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from typing import Any
 
     Message = dict[str, Any]
+    Folder = str | os.PathLike[str]
 else:
-    Message = dict
+    Message, Folder = dict, str
 
 VERSION = 1
 """Of the requests, answers and events; a reader ignores keys that it does not know."""
@@ -34,9 +33,15 @@ REQUEST_BYTES_MAX = 4096
 _ADDRESS_BYTES_MAX = 107  # of sockaddr_un's 108 the last is a zero
 
 
-def address(folder: Path, name: str) -> str:
+def runtime_parent() -> str:
+    """Where the folders of the user's own daemons are; root's are those of the machine."""
+    own = "/run" if os.geteuid() == 0 else f"/run/user/{os.geteuid()}"
+    return os.environ.get("XDG_RUNTIME_DIR") or own
+
+
+def address(folder: Folder, name: str) -> str:
     """Path of a socket; KwsError when it is longer than the kernel allows."""
-    path = str(folder / name)
+    path = f"{folder}/{name}"
     if len(os.fsencode(path)) > _ADDRESS_BYTES_MAX:
         raise KwsError(
             f"{path} is too long for a socket (at most {_ADDRESS_BYTES_MAX} bytes); "

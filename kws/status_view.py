@@ -12,7 +12,6 @@ HEALTHY = ("listening", "muted")
 UNAVAILABLE = "unavailable"
 
 _LABEL_CELLS = 12
-_STAGES = ("capture", "queue", "features", "model", "decision", "total")
 _SPANS = {"recent": "last 5 minutes", "since_start": "since start"}
 _QUANTILES = ("p50", "p95", "p99", "max")
 _COUNTS = {
@@ -198,10 +197,16 @@ def _real_time(snapshot: Message) -> Iterator[str]:
 def _latency(snapshot: Message) -> Iterator[str]:
     latency = snapshot["latency_ms"]
     spans = [latency.get(span) or {} for span in _SPANS]
+    rows = {
+        stage: [(span.get(stage) or {}).get(quantile) for span in spans for quantile in _QUANTILES]
+        for stage in dict.fromkeys(stage for span in spans for stage in span)
+    }
+    if all(figure is None for figures in rows.values() for figure in figures):
+        yield f"{UNAVAILABLE}: nothing was heard yet"
+        return
     yield f"{'ms':<10}" + "".join(f"   {title:<25}" for title in _SPANS.values())
     yield f"{'':<10}" + "".join(f"{quantile:>7}" for quantile in _QUANTILES) * len(_SPANS)
-    for stage in _STAGES:
-        figures = [(span.get(stage) or {}).get(quantile) for span in spans for quantile in _QUANTILES]
+    for stage, figures in rows.items():
         yield f"{stage:<10}" + "".join(f"{_milliseconds(figure):>7}" for figure in figures)
 
 
@@ -248,9 +253,9 @@ def _subscribers(snapshot: Message) -> Iterator[str]:
 
 
 def _reasons(section: Message) -> Iterator[str]:
-    """Why it is as it is: a sentence, or several."""
-    reason = section.get("reason") or ()
-    yield from (reason,) if isinstance(reason, str) else reason
+    """Why it is as it is: a sentence, or several, each in its line."""
+    reason = section.get("reason")
+    yield from reason.split("; ") if reason else ()
 
 
 _SECTIONS = (

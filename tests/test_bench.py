@@ -12,6 +12,7 @@ def test_bench_measures_every_stage(toy_model):
     stages = [found[f"{stage}_ms_per_s"] for stage in ("features", "model", "detector")]
     assert all(stage > 0 for stage in stages)
     assert 0 < found["total_ms_per_s"] < 1000
+    assert 0 < found["gated_ms_per_s"] < found["total_ms_per_s"]
     assert 0 < found["step_ms"]["p50"] <= found["step_ms"]["p95"] <= found["step_ms"]["p99"]
     assert 20 < found["rss_mb"] < 200
     assert 10 < found["cold_start_ms"] < 5000

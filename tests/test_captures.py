@@ -173,6 +173,32 @@ def test_captures_need_no_executable_memory(tmp_path: Path) -> None:
     assert len(read_archive(tmp_path / FOLDER)) == 1
 
 
+CROWDED = """
+import os, resource, sys
+from pathlib import Path
+import numpy as np
+from kws.daemon.captures import Captures, CaptureSettings
+os.setuid(65534)  # root may start as many as it likes
+resource.setrlimit(resource.RLIMIT_NPROC, (0, 0))
+captures = Captures(Path(sys.argv[1]), CaptureSettings(enabled=True))
+captures.store(np.arange(16000, dtype=np.int16), {"id": "e1"}, 0.5)
+captures.close()
+"""
+
+
+@pytest.mark.system
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become somebody else")
+def test_no_room_for_a_thread_costs_captures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", CROWDED, str(tmp_path / FOLDER)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=program_environment(tmp_path),
+    )
+    assert done.stderr == "captures: not kept (can't start new thread); raise TasksMax, then reload\n"
+
+
 @pytest.mark.system
 def test_full_disk_costs_captures_and_one_warning(small_disk: Path, caplog: pytest.LogCaptureFixture) -> None:
     captures = Captures(small_disk / FOLDER, KEEP)

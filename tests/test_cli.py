@@ -15,7 +15,7 @@ import pytest
 import soundfile
 from conftest import RATE_HZ, program_environment
 
-from kws import manifest
+from kws import files
 from kws.cli import main
 
 COMMANDS = (
@@ -23,6 +23,11 @@ COMMANDS = (
     "detect",
     "classify",
     "devices",
+    "status",
+    "events",
+    "mute",
+    "unmute",
+    "feedback",
     "models",
     "evaluate",
     "bench",
@@ -176,7 +181,7 @@ def test_models_lists_figures_and_names_a_damaged_one(monkeypatch, capsys, tmp_p
     for name in ("broken", "notes"):
         shutil.copytree(toy_folder, tmp_path / "_models" / name)
     (tmp_path / "_models" / "broken" / "model.onnx").write_bytes(b"")
-    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "manifest.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "files.py"))
     assert main(["models"]) == 3
     broken, headline, low, point, high = capsys.readouterr().out.splitlines()
     assert broken.startswith("broken  damaged: ")

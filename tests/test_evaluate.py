@@ -78,7 +78,7 @@ CONFIG = "noise_sources: [hum]\nmixes: 2\n"
 def evaluate(model: Path, corpus: Path, tmp_path: Path, config_file: str = CONFIG, **options) -> dict:
     settings, out = tmp_path / "settings.yaml", tmp_path / "out"
     settings.write_text(config_file)
-    flags = dict.fromkeys(("json", "float", "update", "robustness"), False)
+    flags = dict.fromkeys(("json", "float", "update", "robustness", "gate"), False)
     defaults = flags | {"split": "dev", "fold": None, "against": None, "snr": None, "jobs": 1}
     paths = {"model": str(model), "data": corpus, "config": settings, "out": out}
     assert run(argparse.Namespace(**defaults | paths | options)) == 0
@@ -302,6 +302,27 @@ def test_model_against_itself_differs_by_nothing(model, corpus, tmp_path, capsys
     assert [line.split(" | ")[2] for line in lines[2:]] == ["low note", "mean"] * 6  # the keyword in common
     assert all("+0.0 (+0.0 to +0.0) | 0 | 0 | may be luck" in line for line in lines[2:])
     assert main([*map(str, arguments), "--update"]) == 2
+
+
+def test_gate_is_measured_on_the_same_recordings(model, corpus, tmp_path, capsys):
+    settings, out = tmp_path / "settings.yaml", tmp_path / "out"
+    settings.write_text("noise_sources: [hum]\nmixes: 1\ngate: {background_seconds: 3}\n")
+    paths = ["--model", model, "--data", corpus, "--config", settings, "--out", out]
+    arguments = ["evaluate", "--gate", *map(str, paths)]
+    assert main([*arguments, "--snr", "10"]) == 0
+    table = capsys.readouterr().out
+    costs = json.loads((out / "gate.json").read_text())["gate"]
+    names = ["as recorded", "level -45 dBFS", "level -45 dBFS, room -60 dBFS"]
+    played = [(row["channel"], row["condition"]) for row in costs["misses"]]
+    assert played == [(name, noise) for name in names for noise in ("clean", "10 dB")]
+    assert all((row["trials"], row["lost"]) == (4, 0) for row in costs["misses"])
+    assert costs["misses"][0]["keywords"]["high note"] == {"without": 0.0, "gated": 0.0, "difference": 0.0}
+    assert "| as recorded | clean | 4 |" in table
+    # A hum is no reason to compute anything, and a room is quiet; the ambient audio is short and has notes.
+    assert costs["skipped"]["hum"] > 0.8
+    assert costs["skipped"]["simulated room, -60 dBFS"] > 0.9
+    assert costs["skipped"]["all"] == costs["skipped"]["speech"] < 0.5
+    assert main([*arguments, "--update"]) == 2
 
 
 def test_settings_file_documents_the_defaults():

@@ -78,7 +78,7 @@ def test_counters_add_up():
     held = gate.samples - passed - gate.skipped_samples
     assert gate.samples == len(track)
     assert 0 <= held <= (SETTINGS.pre_roll_seconds + 0.16) * RATE_HZ
-    assert gate.skipped_samples > 8 * RATE_HZ
+    assert gate.skipped_samples > 6 * RATE_HZ
     assert gate.level_dbfs == pytest.approx(-60, abs=1)
     assert gate.floor_dbfs == pytest.approx(-60.5, abs=1)
 
@@ -90,7 +90,8 @@ def test_any_steady_room_closes_it_and_a_note_ten_decibels_above_opens_it(dbfs):
     sound *= np.float32(10 ** (max(dbfs + 10, -70) / 20) / np.std(sound))
     stretches = seconds(heard(Gate(SETTINGS, RATE_HZ), with_note(8, 4, sound, dbfs)))
     assert len(stretches) == 2
-    assert stretches[1][0] < 8 < 8.5 < stretches[1][1]
+    assert stretches[1][0] < 8
+    assert stretches[1][1] > 8.5
 
 
 def test_word_as_loud_as_the_room_opens_it():
@@ -107,7 +108,8 @@ def test_hum_hides_nothing():
     hum = 0.1 + 0.05 * np.sin(2 * np.pi * 50 * time) + 0.05 * np.sin(2 * np.pi * 100 * time)
     stretches = seconds(heard(Gate(SETTINGS, RATE_HZ), track + hum.astype(np.float32)))
     assert len(stretches) == 2
-    assert stretches[1][0] < 8 < 8.5 < stretches[1][1]
+    assert stretches[1][0] < 8
+    assert stretches[1][1] > 8.5
 
 
 def test_fan_that_is_switched_on_becomes_background():
@@ -168,7 +170,23 @@ def test_pipeline_behind_a_gate_hears_the_same_at_the_same_times(toy_model, note
     wanted, found = run(plain, track, block), run(gated, track, block)
     assert [d.keyword for d in wanted] == ["low note", "high note"] * 2
     assert [(d.keyword, d.sample) for d in found] == [(d.keyword, d.sample) for d in wanted]
-    assert gated.gate.skipped_samples > 15 * RATE_HZ
+    assert gated.gate.skipped_samples > 10 * RATE_HZ
+
+
+def test_scores_behind_a_gate_are_the_same_bits(toy_model, notes):
+    """From the step on that opens it: the pre-roll is longer than what a score depends on."""
+    track = np.concatenate([room(12), notes, room(6, seed=1)])
+    plain, gated = Pipeline(toy_model), Pipeline(toy_model, gate=SETTINGS)
+    compared = 0
+    for first in range(0, len(track), STEP):
+        plain.feed(track[first : first + STEP])
+        was_open = gated.gate.is_open
+        gated.feed(track[first : first + STEP])
+        if gated.gate.is_open:
+            rows = len(plain.scores)
+            assert np.array_equal(gated.scores[-rows:] if rows else gated.scores, plain.scores)
+            compared += not was_open
+    assert compared >= 1
 
 
 def test_closed_gate_costs_no_model(toy_model):

@@ -69,6 +69,7 @@ assert main(["status", *{form}]) == 0
         "dataclasses",
         "importlib.metadata",
         "logging",
+        "pathlib",
         "shutil",
         "subprocess",
         "traceback",

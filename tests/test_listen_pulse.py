@@ -1,4 +1,4 @@
-"""A microphone as real as software can make it: PortAudio, ALSA, PulseAudio and a sink that plays a file."""
+"""`kws listen` and `kws devices` on a virtual microphone."""
 
 import contextlib
 import json
@@ -12,66 +12,26 @@ from queue import Empty, Queue
 
 import pytest
 import soundfile
-from conftest import RATE_HZ, program_environment
+from conftest import RATE_HZ
+from virtual_microphone import SoundServer, needs_pulseaudio
 
-PROGRAMS = ("pulseaudio", "pactl", "paplay")
-
-pytestmark = [
-    pytest.mark.system,
-    pytest.mark.skipif(not all(map(shutil.which, PROGRAMS)), reason="needs pulseaudio and pulseaudio-utils"),
-]
-
-# Without the hint PortAudio does not list the device.
-ALSA_CONFIGURATION = """
-</usr/share/alsa/alsa.conf>
-pcm.kwsmic {
-  type pulse
-  device "kwsmic.monitor"
-  hint {
-    show on
-    description "kws virtual microphone"
-  }
-}
-"""
-
-# Without norewinds the first block takes two seconds.
-NULL_SINK = "module-null-sink sink_name=kwsmic rate=48000 channels=2 format=s16le norewinds=1"
+pytestmark = needs_pulseaudio
 
 
 @pytest.fixture
-def sound_server(tmp_path):
+def server(tmp_path):
+    running = SoundServer(tmp_path)
+    try:
+        running.start()
+        yield running
+    finally:
+        running.close()
+
+
+@pytest.fixture
+def sound_server(server):
     """Environment in which the microphone "kwsmic" hears what is played to the sink "kwsmic"."""
-    runtime = tmp_path / "run"
-    runtime.mkdir(mode=0o700)
-    (tmp_path / "asound.conf").write_text(ALSA_CONFIGURATION)
-    environment = program_environment(tmp_path) | {
-        "XDG_RUNTIME_DIR": str(runtime),
-        "ALSA_CONFIG_PATH": str(tmp_path / "asound.conf"),
-    }
-    for name in ("PULSE_SERVER", "PULSE_RUNTIME_PATH", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY"):
-        environment.pop(name, None)
-    options = ["--daemonize=no", "--exit-idle-time=-1", "-L", "module-native-protocol-unix auth-anonymous=1"]
-    with (tmp_path / "pulse.log").open("wb") as log:
-        server = subprocess.Popen(
-            ["pulseaudio", "-n", *options, "-L", NULL_SINK], stderr=log, env=environment
-        )
-        try:
-            wait_for(lambda: pactl(environment, "info") == 0, "the sound server")
-            yield environment
-        finally:
-            server.terminate()
-            server.wait(10)
-
-
-def pactl(environment, *arguments):
-    return subprocess.run(["pactl", *arguments], env=environment, capture_output=True, check=False).returncode
-
-
-def wait_for(condition, what, seconds=10):
-    end = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < end, f"waited {seconds} s for {what}"
-        time.sleep(0.05)
+    return server.environment
 
 
 @contextlib.contextmanager
@@ -107,10 +67,10 @@ def test_listen_hears_a_microphone_and_ends_on_ctrl_c(sound_server, toy_folder, 
         lines.get_nowait()
 
 
-def test_unplugged_microphone_gives_one_sentence(sound_server, toy_folder):
-    with listening(sound_server, "--model", toy_folder) as (process, _):
+def test_unplugged_microphone_gives_one_sentence(server, toy_folder):
+    with listening(server.environment, "--model", toy_folder) as (process, _):
         time.sleep(0.3)
-        assert pactl(sound_server, "unload-module", "module-null-sink") == 0
+        server.unplug()
         assert process.wait(10) == 4
         error = process.stderr.read()
     assert error.splitlines()[-1].startswith(

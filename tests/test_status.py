@@ -23,11 +23,12 @@ from hypothesis import strategies as st
 from sockets import Running
 
 from kws.cli import main
-from kws.client import ask, events
+from kws.client import ask, events, find_runtime
+from kws.daemon import server
 from kws.errors import KwsError
 from kws.live_view import View
 from kws.prometheus import exposition
-from kws.protocol import STATUS
+from kws.protocol import REQUEST_BYTES_MAX, STATUS
 from kws.status_view import clock, duration, text, watts
 
 SNAPSHOT = json.loads((Path(__file__).parent / "data" / "status.json").read_text())
@@ -86,6 +87,19 @@ def without(snapshot, at, is_null):
     else:
         del section[at[-1]]
     return snapshot
+
+
+def test_the_document_has_every_key_and_the_bounds():
+    document = (Path(__file__).parent.parent / "docs" / "status.md").read_text()
+    keys = SNAPSHOT.keys() | {key for event in SNAPSHOT["last_events"] for key in event}
+    assert [key for key in sorted(keys) if f"`{key}`" not in document and key != "version"] == []
+    for bound in (
+        f"at most {REQUEST_BYTES_MAX} bytes and {server.TIMEOUT_S:.0f} seconds",
+        f"{server.CLIENTS_MAX} requests may be open",
+        f"{server.SUBSCRIBERS_MAX} programs may subscribe",
+        f"{server.QUEUE_BYTES_MAX} bytes of events may wait",
+    ):
+        assert bound in document.replace("\n", " ")
 
 
 def test_status_shows_what_matters(running, run_kws):
@@ -258,6 +272,17 @@ def test_an_instance_is_asked_by_its_name(daemon, tmp_path, run_kws):
     with Running(tmp_path / "kws-kitchen", daemon.answer):
         done = run_kws("status", "--instance", "kitchen", XDG_RUNTIME_DIR=str(tmp_path))
     assert done.returncode == 0
+
+
+def test_a_folder_that_a_daemon_left_behind_does_not_hide_another(daemon, tmp_path, monkeypatch):
+    monkeypatch.setattr("kws.client.MACHINE_PARENT", str(tmp_path / "machine"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "own"))
+    (tmp_path / "own" / "kws").mkdir(parents=True)
+    with Running(tmp_path / "machine" / "kws", daemon.answer) as machine:
+        assert find_runtime() == str(machine.folder)
+        with Running(tmp_path / "own" / "kws", daemon.answer) as own:
+            assert find_runtime() == str(own.folder)
+        assert find_runtime() == str(machine.folder)
 
 
 def test_watch_wants_a_terminal(running, run_kws):

@@ -43,8 +43,9 @@ def _print_listening(found: dict[str, Any]) -> None:
     print(
         f"chunks of {found['chunk_ms']} ms, {found['threads']} thread, tight loop, CPU per second of audio:"
     )
-    for stage in ("features", "model", "detector", "total"):
-        print(f"  {stage:<9}{found[f'{stage}_ms_per_s']:8.3f} ms")
+    for stage in ("features", "model", "detector", "total", "gated"):
+        note = ", in a quiet room, behind the gate" if stage == "gated" else ""
+        print(f"  {stage:<9}{found[f'{stage}_ms_per_s']:8.3f} ms{note}")
     print(f"time per chunk: p50 {step['p50']:.3f} ms, p95 {step['p95']:.3f} ms, p99 {step['p99']:.3f} ms")
     print(f"memory {found['rss_mb']:.0f} MB, import to first score {found['cold_start_ms']:.0f} ms of CPU")
 

@@ -16,7 +16,7 @@ from kws.commands import evaluate_clips
 from kws.errors import ConfigError, MissingExtra, ModelError
 from kws.evaluate.card import SHIPPED, results, update_model
 from kws.evaluate.channels import make_channels, quiet_channels
-from kws.evaluate.gating import gate_costs, gate_tables, gated_listener
+from kws.evaluate.gating import gate_costs, gate_tables, gated_listener, skipped_backgrounds
 from kws.evaluate.paired import compare
 from kws.evaluate.playlist import Audio, EvaluationSettings, make_playlist
 from kws.evaluate.plot import plot_trade_off
@@ -36,6 +36,8 @@ def run(options: argparse.Namespace) -> int:
     folder = find_model(options.model)
     manifest = read_manifest(folder)
     settings = _settings(options)
+    if manifest.is_classifier and options.gate:
+        raise ConfigError(f"{manifest.name} decides on whole clips, which no gate stands before; omit --gate")
     if manifest.is_classifier:
         return evaluate_clips.run(options, folder, manifest, settings, float_logits)
     if options.against:
@@ -95,6 +97,8 @@ def _gate(options: argparse.Namespace, folder: Path, manifest: Manifest, setting
     """Play the same with and without a gate and show what it costs; the model is left as it is."""
     if options.update or options.float:
         raise ConfigError("--gate measures the gate; leave --update and --float away")
+    if not settings.gate.enabled:
+        raise ConfigError("gate.enabled is false; set it to true to measure the gate")
     playlist = make_playlist(options.data, manifest.keywords, settings)
     playlist = dataclasses.replace(playlist, phrases=[])
     make = make_channels if options.robustness else quiet_channels
@@ -107,6 +111,7 @@ def _gate(options: argparse.Namespace, folder: Path, manifest: Manifest, setting
         )
     )
     costs = gate_costs(without, gated, manifest.keywords, settings)
+    costs["skipped"] |= skipped_backgrounds(playlist, settings, manifest.features.sample_rate_hz)
     report = {**_report(manifest, settings, {}), "gate": costs}
     table = gate_tables(costs)
     if options.out:

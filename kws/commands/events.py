@@ -4,8 +4,7 @@ import argparse
 import itertools
 import json
 
-from kws.client import events
-from kws.folders import find_runtime
+from kws.client import events, find_runtime
 
 
 def run(options: argparse.Namespace) -> int:

@@ -2,8 +2,7 @@
 
 import argparse
 
-from kws.client import ask
-from kws.folders import find_runtime
+from kws.client import ask, find_runtime
 from kws.status_view import clock
 
 

@@ -5,9 +5,8 @@ import importlib
 import json
 import sys
 
-from kws.client import ask
+from kws.client import ask, find_runtime
 from kws.errors import ConfigError, KwsError
-from kws.folders import find_runtime
 
 UNHEALTHY = KwsError.exit_code
 

@@ -2,8 +2,7 @@
 
 import argparse
 
-from kws.client import ask
-from kws.folders import find_runtime
+from kws.client import ask, find_runtime
 
 
 def run(options: argparse.Namespace) -> int:

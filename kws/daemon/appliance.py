@@ -38,8 +38,7 @@ from kws.folders import runtime_folder, state_folder
 INTERRUPTED = 130
 
 _TURN_SECONDS = 15.0  # at most between two looks at the audio thread
-_HANGING_SECONDS = 10.0  # an audio thread that has not turned for so long hangs in the sound system
-_LOST_SECONDS = 20.0  # ... and after so long giving up its stream has not helped
+_HANGING_SECONDS = 10.0  # for an audio thread that hangs in the sound system to come free
 _MINUTE = 60.0
 _STOP_SECONDS = 3.0  # for the audio thread to close the microphone
 _LAST_EVENTS = 10
@@ -78,9 +77,11 @@ class Appliance:
         self._ids = itertools.count(1)
         self._told: deque[tuple[State, str]] = deque()
         self._signals: set[int] = set()
-        self._due: deque[tuple[float, int, dict[str, Any]]] = deque()  # captures: when, up to which sample
+        self._due: deque[tuple[float, int, dict[str, Any]]] = deque()  # captures: when, which sample
         self._is_ready = False
-        self._last_beat_s, self._next_minute_s = self.started_s, self.started_s + _MINUTE
+        self._next_minute_s = self.started_s + _MINUTE
+        self._hanging_since_s: float | None = None
+        self._fed_s = 0.0  # the watchdog
         self._resize_ring()
 
     @property
@@ -141,7 +142,9 @@ class Appliance:
     def _resize_ring(self) -> None:
         capture, seconds = self.settings.capture, CONTEXT_SECONDS
         if capture.enabled:
-            seconds = max(seconds, capture.before_seconds + capture.after_seconds + 1)
+            # A near miss is known when nothing can come of it any more, one refractory period later.
+            late_s = self.hearing.chain.model.manifest.detector.refractory_seconds + 1
+            seconds = max(seconds, capture.before_seconds + capture.after_seconds + late_s)
         self.hearing.ring.samples = round(seconds * self.hearing.sample_rate_hz)
 
     def _turn(self) -> None:
@@ -175,6 +178,8 @@ class Appliance:
         running_s = self.hooks.poll()
         if running_s is not None:
             waits.append(running_s)
+        if self._hanging_since_s is not None:
+            waits.append(1.0)
         if self._told or self._signals:
             waits.append(0.0)
         return max(0.0, min(waits))
@@ -190,6 +195,8 @@ class Appliance:
     def _on_state(self, state: State, reason: str) -> None:
         level = logging.WARNING if state in ("lost", "silent") else logging.INFO
         _log.log(level, "%s: %s", state, reason, extra=fields(state=state))
+        if state == "muted":
+            self.hearing.ring.clear()  # whoever mutes may mean what was just said
         self._publish({"event": "state", "state": state, "reason": reason})
         if self._is_ready:
             systemd.status(self._status_line())
@@ -218,10 +225,8 @@ class Appliance:
             extra=fields(event=event["event"], keyword=what.keyword, score=event["score"], id=event["id"]),
         )
         if self.captures.settings.enabled:
-            after_s = self.captures.settings.after_seconds
-            last = what.sample + round(after_s * what.sample_rate_hz)
-            block_s = self.settings.microphone.block_ms / 1000
-            self._due.append((time.monotonic() + after_s + 2 * block_s, last, event))
+            after_s, block_s = self.captures.settings.after_seconds, self.settings.microphone.block_ms / 1000
+            self._due.append((time.monotonic() + after_s + 2 * block_s, what.sample, event))
 
     def _publish(self, event: dict[str, Any]) -> dict[str, Any]:
         """Complete an event and hand it to all who want it."""
@@ -234,24 +239,33 @@ class Appliance:
         return event
 
     def _store_due(self, now_s: float) -> None:
+        settings, rate_hz = self.captures.settings, self.hearing.sample_rate_hz
         while self._due and self._due[0][0] <= now_s:
-            _, last, event = self._due.popleft()
-            before_s, after_s = self.settings.capture.before_seconds, self.settings.capture.after_seconds
-            first = last - round((before_s + after_s) * self.hearing.sample_rate_hz)
-            audio = self.hearing.ring.between(first, last)
-            self.captures.store(audio, event, len(audio) / self.hearing.sample_rate_hz - after_s)
+            _, sample, event = self._due.popleft()
+            first, audio = self.hearing.ring.between(
+                sample - round(settings.before_seconds * rate_hz),
+                sample + round(settings.after_seconds * rate_hz),
+            )
+            self.captures.store(audio, event, (sample - first) / rate_hz)
 
     def _look_after_audio(self, now_s: float) -> None:
         """Feed the watchdog while the audio thread turns; help it, or start anew, when it does not."""
-        silent_s = now_s - self.listener.beat_s
-        if silent_s < _HANGING_SECONDS:
-            systemd.alive()
-        elif silent_s < _LOST_SECONDS:
-            _log.warning("the sound system does not answer since %.0f s; closing the microphone", silent_s)
-            self.listener.abandon()
-        else:
-            _log.error("the sound system hangs since %.0f s; kws starts itself anew", silent_s)
+        if not self.listener.hangs:
+            self._hanging_since_s = None
+            self._feed_watchdog(now_s)
+            return
+        if self._hanging_since_s is None:
+            self._hanging_since_s = now_s
+            _log.warning("the sound system does not answer; cutting the connection to it")
+        if not self.listener.abandon() or now_s - self._hanging_since_s > _HANGING_SECONDS:
+            _log.error("the sound system hangs; kws starts itself anew")
             self._start_anew()
+
+    def _feed_watchdog(self, now_s: float) -> None:
+        limit_s = systemd.watchdog_seconds()
+        if limit_s and now_s - self._fed_s >= limit_s / 4:
+            self._fed_s = now_s
+            systemd.alive()
 
     def _start_anew(self) -> None:
         """Become a new process of the same number: a thread that hangs in a C library cannot be ended."""
@@ -261,6 +275,9 @@ class Appliance:
 
     def _every_minute(self) -> None:
         self.cost.every_minute()
+        self._write_prometheus()
+
+    def _write_prometheus(self) -> None:
         path = self.settings.prometheus_file
         if path is not None:
             try:
@@ -313,6 +330,7 @@ class Appliance:
     def _close(self) -> None:
         """End everything, the audio thread first: a process that ends under it crashes."""
         systemd.stopping("stopping")
+        self._write_prometheus()
         has_ended = self.listener.stop(_STOP_SECONDS)
         self._end_all()
         if not has_ended:

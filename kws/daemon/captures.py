@@ -68,7 +68,10 @@ class Captures:
         self._thread = threading.Thread(target=self._work, name="captures", daemon=True)
         if settings.enabled:
             self._put(self._survey)
-            self._thread.start()
+            try:
+                self._thread.start()
+            except RuntimeError as error:  # the service may have so many tasks and no more
+                log.warning("captures: not kept (%s); raise TasksMax, then reload", error)
 
     def store(self, samples: NDArray[np.int16], event: Mapping[str, Any], event_at_s: float | None) -> None:
         """Keep a copy of these samples; nothing at all where captures are not enabled.

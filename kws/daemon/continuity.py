@@ -7,10 +7,12 @@ PortAudio loses audio without a word when its reader is late, so nothing but the
 is noise (a read returns late, never early), plus the drift of the device's clock, plus whatever was lost.
 Noise and drift set a baseline: it follows `behind` down at once, and up by at most 1000 ppm, above what any
 device's clock and the machine's corrections of its own reach. What stays above it for some reads is a gap.
+While a late reader catches up nothing is judged: a sound server may hold more than the device's buffer shows.
 """
 
 _CREEP = 1e-3
 _CONFIRMING_READS = 3
+_CATCHING_UP_S = 10.0  # a reader that needs longer never will: its losses are judged all the same
 
 
 class Continuity:
@@ -18,32 +20,37 @@ class Continuity:
 
     Args:
         rate_hz: Rate of the frames.
-        gap_frames: The smallest loss that is a gap; half a block is above the noise of all that was measured.
+        block_frames: What one read takes. Losses of more than half of it are gaps: that is above all noise.
     """
 
-    def __init__(self, rate_hz: int, gap_frames: int) -> None:
-        self._rate_hz, self._gap_frames = rate_hz, gap_frames
+    def __init__(self, rate_hz: int, block_frames: int) -> None:
+        self._rate_hz, self._block_frames = rate_hz, block_frames
         self._start_s: float | None = None
-        self._last_s, self._baseline = 0.0, 0.0
+        self._last_s = self._caught_up_s = self._baseline = 0.0
         self._frames = 0
         self._excess: list[float] = []
 
     def feed(self, frames: int, waiting: int, time_s: float) -> int:
         """Take one read: its frames, the frames still waiting, the monotonic time; return the frames lost.
 
-        A gap is told two reads after it, when late audio can no longer explain it.
+        A gap is told two reads after it, or after the reader has caught up: audio that is late is not lost.
         """
         if self._start_s is None:
-            self._start_s = self._last_s = time_s
+            self._start_s = self._last_s = self._caught_up_s = time_s
             self._frames = -waiting
             return 0
         self._frames += frames
         behind = (time_s - self._start_s) * self._rate_hz - (self._frames + waiting)
         crept = self._baseline + _CREEP * (time_s - self._last_s) * self._rate_hz
         self._last_s, self._baseline = time_s, min(behind, crept)
+        if waiting < self._block_frames:
+            self._caught_up_s = time_s
+        elif time_s - self._caught_up_s < _CATCHING_UP_S:
+            self._excess.clear()
+            return 0
         self._excess = [*self._excess[1 - _CONFIRMING_READS :], behind - self._baseline]
         gap = round(min(self._excess))
-        if len(self._excess) < _CONFIRMING_READS or gap <= self._gap_frames:
+        if len(self._excess) < _CONFIRMING_READS or gap <= self._block_frames / 2:
             return 0
         self._baseline += gap
         self._excess.clear()

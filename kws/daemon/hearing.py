@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 from kws.daemon.latency import Latency
@@ -80,7 +80,7 @@ class Hearing:
     def __init__(self, chain: Chain, wake: Callable[[], None]) -> None:
         self._chain, self._wake = chain, wake
         self._next: Chain | None = None
-        self._origin = 0  # of the pipeline's stream in the daemon's
+        self._overdue: list[NearMiss] = []  # known since a gap
         self._found: deque[Heard] = deque(maxlen=_FOUND_MAX)
         rate_hz = chain.model.manifest.features.sample_rate_hz
         self.sample_rate_hz = rate_hz
@@ -105,7 +105,8 @@ class Hearing:
         pipeline = self._chain.pipeline
         self.ring.append(self.samples, block.samples)
         self.samples += len(block.samples)
-        found: list[Detection | NearMiss] = [*pipeline.feed(block.samples)]
+        found: list[Detection | NearMiss] = [*self._overdue, *pipeline.feed(block.samples)]
+        self._overdue = []
         for skipped, scores, detections in pipeline.heard:
             found += self._chain.near_misses.skip(skipped)
             found += self._chain.near_misses.feed(scores, detections)
@@ -116,9 +117,13 @@ class Hearing:
         self.busy_ns += time.perf_counter_ns() - start_ns
 
     def lost(self, samples: int) -> None:
-        """So much audio is missing before the next block: what comes then has no context."""
+        """So much audio is missing before the next block.
+
+        Time goes on, so that a word is not heard twice; the context stays, as it does where the gate skips.
+        """
         self.samples += samples
-        self._restart()
+        self._chain.pipeline.detector.skip(samples)
+        self._overdue += self._chain.near_misses.skip(samples)
 
     def change(self, chain: Chain) -> None:
         """Listen with another chain from the next block on; it hears the last seconds first."""
@@ -136,19 +141,14 @@ class Hearing:
     def _change(self, chain: Chain) -> None:
         self._chain, self._next = chain, None
         context = self.ring.last(round(CONTEXT_SECONDS * self.sample_rate_hz))
-        self._restart(len(context))
-        pipeline, near_misses = self._chain.pipeline, self._chain.near_misses
+        before = self.samples - len(context)
+        chain.pipeline.detector.skip(before)
+        chain.near_misses.skip(before)
         # The old chain has reported what is in there; the new one must know that it has been.
-        pipeline.feed(context)
-        for skipped, scores, detections in pipeline.heard:
-            near_misses.skip(skipped)
-            near_misses.feed(scores, detections)
-
-    def _restart(self, context: int = 0) -> None:
-        """The chain's stream starts anew, `context` samples before now."""
-        self._chain.pipeline.reset()
-        self._chain.near_misses.reset()
-        self._origin = self.samples - context
+        chain.pipeline.feed(context)
+        for skipped, scores, detections in chain.pipeline.heard:
+            chain.near_misses.skip(skipped)
+            chain.near_misses.feed(scores, detections)
 
     def _measure(self, block: Block) -> None:
         now_s = time.monotonic()
@@ -165,7 +165,5 @@ class Hearing:
     def _report(self, found: list[Detection | NearMiss], block: Block) -> None:
         latency_ms = 1000 * (time.monotonic() - block.start_s)
         for what in found:
-            self._found.append(
-                Heard(replace(what, sample=self._origin + what.sample), latency_ms, time.time())
-            )
+            self._found.append(Heard(what, latency_ms, time.time()))
         self._wake()

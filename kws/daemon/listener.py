@@ -208,7 +208,7 @@ class Listener:
         """Hear one microphone until the main thread wants something else or its line is flat."""
         if settings.flat_line_seconds != self._line.limit_s:
             self._line = FlatLine(settings.flat_line_seconds)
-        continuity = Continuity(microphone.rate_hz, microphone.rate_hz * settings.block_ms // 2000)
+        continuity = Continuity(microphone.rate_hz, microphone.rate_hz * settings.block_ms // 1000)
         opened_s = None
         while not self._changed.is_set():
             self.beat_s = time.monotonic()

@@ -38,11 +38,13 @@ class Ring:
             found.append(block[max(0, first - start) :])
         return np.concatenate([np.zeros(0, np.int16), *found[::-1]])
 
-    def between(self, first: int, last: int) -> NDArray[np.int16]:
-        """What is still there of the samples from `first` up to `last`, gaps left out."""
-        parts = [
-            block[max(0, first - start) : max(0, last - start)]
+    def between(self, first: int, last: int) -> Piece:
+        """What is still there of the samples from `first` up to `last`, without gaps, and where it starts."""
+        found = [
+            (max(first, start), block[max(0, first - start) : max(0, last - start)])
             for start, block in self._pieces.copy()
             if start < last and start + len(block) > first
         ]
-        return np.concatenate([np.zeros(0, np.int16), *parts])
+        if not found:
+            return first, np.zeros(0, np.int16)
+        return found[0][0], np.concatenate([block for _, block in found])

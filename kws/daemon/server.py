@@ -7,22 +7,19 @@ keep is bounded: bytes of a request, time for a request, number of clients, byte
 
 import contextlib
 import errno
-import fcntl
-import grp
 import logging
 import os
 import select
 import socket
-import stat
-import struct
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from kws.daemon.doors import Doors
 from kws.errors import KwsError
-from kws.protocol import CONTROL, REQUEST_BYTES_MAX, STATUS, Message, address, line, request_in
+from kws.protocol import REQUEST_BYTES_MAX, Message, line, request_in
 
 SUBSCRIBERS_MAX = 128
 CLIENTS_MAX = 128
@@ -37,10 +34,6 @@ QUEUE_BYTES_MAX = 65_536
 FAREWELL_S = 30.0
 """How long a dropped subscriber may take to read that it was dropped."""
 
-CONTROL_GROUP = "audio"
-"""Who may use the sound device may mute this program."""
-
-_LOCK = "lock"
 _KERNEL_BUFFER_BYTES = 16_384  # the default, 208 kB, is charged to this service: 128 readers would fill it
 _ACCEPTS_PER_TURN = 64
 _PAUSE_S = 1.0  # out of file descriptors: the socket stays readable, so asking again at once would spin
@@ -91,13 +84,12 @@ class Server:
 
     def __init__(self, folder: Path, answer: Answer) -> None:
         self.folder, self._answer = folder, answer
+        self._doors = Doors(folder, CLIENTS_MAX)
         self._poll = select.epoll()
         self._wake_reader, self.wake_fd = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._poll.register(self._wake_reader, select.EPOLLIN)
         self._watched: dict[int, Callable[[], None]] = {self._wake_reader: self._drain}
-        self._doors: dict[int, tuple[socket.socket, bool]] = {}
         self._clients: dict[int, _Client] = {}
-        self._lock: int | None = None
         self._paused_until_s: float | None = None
 
     @property
@@ -112,68 +104,19 @@ class Server:
             KwsError: another daemon is alive there, a file that is no socket has a socket's name, the path is
                 too long, or the folder cannot be written.
         """
-        try:
-            if not self.folder.is_dir():
-                self.folder.mkdir(parents=True)
-                self.folder.chmod(0o755)  # whatever the umask: everybody may ask for the status
-            self._take_lock()
-            self._listen(STATUS, 0o666, may_control=False)
-            self._listen(CONTROL, 0o660, may_control=True)
-        except BaseException as error:
-            self._close_doors()
-            if isinstance(error, OSError):
-                raise KwsError(
-                    f"cannot open sockets in {self.folder} ({error.strerror or error}); "
-                    "make it writable, or set RUNTIME_DIRECTORY to a folder that is"
-                ) from error
-            raise
-
-    def _take_lock(self) -> None:
-        """Keep a second daemon out: the kernel drops the lock with the process, however that dies."""
-        self._lock = os.open(self.folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.pread(self._lock, 20, 0).decode(errors="replace").strip()
-            raise _taken(self.folder, owner) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
-
-    def _listen(self, name: str, mode: int, may_control: bool) -> None:
-        path = address(self.folder, name)
-        _remove_stale(Path(path))
-        door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._doors[door.fileno()] = door, may_control
-        door.setblocking(False)
-        door.bind(path)
-        if may_control:
-            # Fails for who is not in the group, or where there is none: then it stays the daemon's own.
-            with contextlib.suppress(OSError, KeyError):
-                os.chown(path, -1, grp.getgrnam(CONTROL_GROUP).gr_gid)
-        Path(path).chmod(mode)
-        door.listen(CLIENTS_MAX)  # only now can anyone connect
-        self._poll.register(door, select.EPOLLIN)
+        self._doors.open()
+        for door in self._doors.listening:
+            self._poll.register(door, select.EPOLLIN)
 
     def close(self) -> None:
         """Remove the sockets and let go of every client."""
         for client in list(self._clients.values()):
             self._drop(client)
-        self._close_doors()
+        self._doors.close()
         self._poll.close()
         writer, self.wake_fd = self.wake_fd, -1  # a late `wake` must not write into someone else's file
         os.close(self._wake_reader)
         os.close(writer)
-
-    def _close_doors(self) -> None:
-        for door, _ in self._doors.values():
-            path = door.getsockname()
-            door.close()
-            if path:  # bound, so it is ours
-                Path(path).unlink(missing_ok=True)
-        self._doors.clear()
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def wake(self) -> None:
         """Make `serve` return, or its next call; from any thread and any signal handler."""
@@ -194,13 +137,13 @@ class Server:
         """One turn: sleep until something happens or time is up (None: never), then do what is due."""
         ready = self._poll.poll(self._sleep_s(timeout_s))
         # Doors last: a descriptor that this turn closes must not be reused while its events are still listed.
-        for fd, events in sorted(ready, key=lambda item: item[0] in self._doors):
+        for fd, events in sorted(ready, key=lambda item: item[0] in self._doors.listening):
             if fd in self._clients:
                 self._attend(self._clients[fd], events)
             elif fd in self._watched:
                 self._watched[fd]()
-            elif fd in self._doors:
-                self._accept(*self._doors[fd])
+            elif fd in self._doors.listening:
+                self._accept(*self._doors.listening[fd])
         self._expire()
 
     def publish(self, event: Message) -> None:
@@ -230,7 +173,7 @@ class Server:
                 self._drop(client)
         if self._paused_until_s is not None and self._paused_until_s <= now:
             self._paused_until_s = None
-            for door in self._doors:
+            for door in self._doors.listening:
                 self._poll.modify(door, select.EPOLLIN)
 
     def _drain(self) -> None:
@@ -263,7 +206,7 @@ class Server:
     def _pause(self, error: OSError) -> None:
         _log.warning("no room for another client (%s); clients wait", error.strerror)
         self._paused_until_s = time.monotonic() + _PAUSE_S
-        for door in self._doors:
+        for door in self._doors.listening:
             self._poll.modify(door, 0)
 
     def _attend(self, client: _Client, events: int) -> None:
@@ -351,29 +294,3 @@ _FAILED = line({"error": "kws could not answer; its log says why: journalctl -u 
 _DROPPED = line(
     {"event": "dropped", "reason": f"{QUEUE_BYTES_MAX} bytes of events were waiting to be read; read faster"}
 )
-
-
-def _remove_stale(path: Path) -> None:
-    """Remove the socket of a daemon that died; refuse what is no such socket."""
-    try:
-        mode = path.lstat().st_mode
-    except FileNotFoundError:
-        return
-    if not stat.S_ISSOCK(mode):
-        raise KwsError(f"{path} is no socket of kws; remove it, or move it away")
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        probe.setblocking(False)
-        try:
-            probe.connect(str(path))
-        except BlockingIOError:  # its queue is full, so it is there
-            raise _taken(path.parent, "") from None
-        except OSError:
-            path.unlink()
-            return
-        pid, _uid, _gid = struct.unpack("3i", probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
-        raise _taken(path.parent, str(pid))
-
-
-def _taken(folder: Path, pid: str) -> KwsError:
-    whose = f"process {pid}" if pid else "another process"
-    return KwsError(f"{whose} serves {folder} already; stop it, or set RUNTIME_DIRECTORY to another folder")

@@ -21,6 +21,7 @@ import kws
 from kws.audio import BLOCK_MS
 from kws.errors import KwsError
 from kws.evaluate.report import commit
+from kws.gate import GateSettings
 from kws.health import board_name
 from kws.model import Model
 from kws.pipeline import Pipeline
@@ -59,7 +60,8 @@ def bench(model: Model, seconds: int) -> dict[str, Any]:
 
     Returns:
         Plain data. ``*_ms_per_s`` are CPU milliseconds per second of audio: each stage by itself, and
-        ``total`` from a loop of its own, without clocks in between. ``step_ms``: wall time of one chunk.
+        ``total`` from a loop of its own, without clocks in between, ``gated`` is the same in a steady quiet
+        room, where the gate stays closed. ``step_ms``: wall time of one chunk.
     """
     chunks = _chunks(model, seconds)
     whole, parts, steps_ms = [], [], []
@@ -77,6 +79,7 @@ def bench(model: Model, seconds: int) -> dict[str, Any]:
         "model_ms_per_s": network,
         "detector_ms_per_s": detector,
         "total_ms_per_s": min(whole),
+        "gated_ms_per_s": _gated(model, seconds),
         "step_ms": {f"p{p}": float(np.percentile(steps_ms, p)) for p in (50, 95, 99)},
         **_fresh_start(model.folder),
         "chunk_ms": BLOCK_MS,
@@ -117,6 +120,25 @@ def _whole(model: Model, chunks: Chunks) -> float:
     for chunk in chunks:
         pipeline.feed(chunk)
     return _ms_per_s(time.process_time_ns() - start_ns, chunks)
+
+
+def _gated(model: Model, seconds: int) -> float:
+    """CPU milliseconds per second of a steady quiet room, behind a gate that has closed."""
+    rate_hz, settings = model.manifest.features.sample_rate_hz, GateSettings()
+    rng = np.random.default_rng(0)
+    steps = max(seconds, ROUNDS) * 1000 // BLOCK_MS
+    room = np.rint(33 * rng.standard_normal((steps, rate_hz * BLOCK_MS // 1000))).astype(np.int16)
+    pipeline = Pipeline(model, gate=settings)
+    while pipeline.gate is not None and pipeline.gate.is_open:
+        pipeline.feed(room[rng.integers(steps)])
+    spent = []
+    for first in range(ROUNDS):
+        some = list(room[first::ROUNDS])
+        start_ns = time.process_time_ns()
+        for chunk in some:
+            pipeline.feed(chunk)
+        spent.append(_ms_per_s(time.process_time_ns() - start_ns, some))
+    return min(spent)
 
 
 def _parts(model: Model, chunks: Chunks) -> tuple[list[float], list[float]]:

@@ -134,13 +134,17 @@ def quiet(level_dbfs: float, track: Audio, word: tuple[int, int]) -> Audio:
 def quiet_in_room(
     settings: ChannelSettings, sample_rate_hz: int, track: Audio, word: tuple[int, int]
 ) -> Audio:
-    """The same in the noise of a room, which falls by 6 dB per octave, as that of fans and roads does."""
-    rng = np.random.default_rng((settings.seed, len(track)))
-    hz = np.maximum(np.fft.rfftfreq(len(track), 1 / sample_rate_hz), LOWEST_ROOM_HZ)
-    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(len(track))) / hz, len(track))
-    noise *= 10 ** (settings.room_dbfs / 20) / np.std(noise)
-    heard = quiet(settings.level_dbfs, track, word) + noise
-    return _int16(heard.astype(np.float32)).astype(np.float32) / np.float32(32768)
+    """The same in the noise of a room."""
+    heard = quiet(settings.level_dbfs, track, word) + room_noise(settings, sample_rate_hz, len(track))
+    return _int16(heard).astype(np.float32) / np.float32(32768)
+
+
+def room_noise(settings: ChannelSettings, sample_rate_hz: int, count: int) -> Audio:
+    """Steady noise, (count,), that falls by 3 dB per octave: it hides more of a voice than a fan does."""
+    rng = np.random.default_rng((settings.seed, count))
+    hz = np.maximum(np.fft.rfftfreq(count, 1 / sample_rate_hz), LOWEST_ROOM_HZ)
+    noise = np.fft.irfft(np.fft.rfft(rng.standard_normal(count)) / np.sqrt(hz), count)
+    return (noise * 10 ** (settings.room_dbfs / 20) / np.std(noise)).astype(np.float32)
 
 
 def overdriven(overload_db: float, track: Audio, _word: tuple[int, int]) -> Audio:

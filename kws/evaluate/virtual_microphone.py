@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from kws.errors import AudioError
 
 NAME = "kwsmic"
-PROGRAMS = ("pulseaudio", "pactl")
+PROGRAMS = ("pulseaudio", "pactl", "parec")
 
 _CHUNK_SECONDS = 0.08  # as a device with periods of the daemon's blocks: more often would wake it for nothing
 _START_SECONDS = 10.0
@@ -51,6 +51,7 @@ class VirtualMicrophone:
                 "libasound2-plugins"
             )
         self.sample_rate_hz = sample_rate_hz
+        self._drain: subprocess.Popen[bytes] | None = None
         self._fifo, self._folder = folder / "fifo", folder
         runtime = folder / "run"
         runtime.mkdir(mode=0o700)
@@ -77,11 +78,19 @@ class VirtualMicrophone:
             )
         try:
             self._wait()
+            # Somebody must always listen: audio that nobody wants is not taken, and would be heard late.
+            self._drain = subprocess.Popen(
+                ["parec", f"--device={NAME}", "--latency-msec=1000"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                env=self.environment,
+            )
             self._pipe = os.open(self._fifo, os.O_WRONLY | os.O_NONBLOCK)
         except BaseException:
             self._end()
             raise
-        self._start_s, self._written = time.monotonic(), 0
+        self._start_s, self.written = time.monotonic(), 0  # samples so far
         return self
 
     def __exit__(
@@ -96,13 +105,13 @@ class VirtualMicrophone:
         Raises:
             AudioError: nothing takes them any more.
         """
-        first_s = self._start_s + self._written / self.sample_rate_hz
+        first_s = self._start_s + self.written / self.sample_rate_hz
         size = round(_CHUNK_SECONDS * self.sample_rate_hz)
         for start in range(0, len(samples), size):
             chunk = samples[start : start + size]
-            self._written += len(chunk)
+            self.written += len(chunk)
             # A chunk is there when its last sample has been spoken.
-            time.sleep(max(0.0, self._start_s + self._written / self.sample_rate_hz - time.monotonic()))
+            time.sleep(max(0.0, self._start_s + self.written / self.sample_rate_hz - time.monotonic()))
             self._put(chunk.astype("<i2").tobytes())
         return first_s
 
@@ -128,8 +137,9 @@ class VirtualMicrophone:
             time.sleep(0.05)
 
     def _end(self) -> None:
-        self._server.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            self._server.wait(5)
-        self._server.kill()
-        self._server.wait()
+        for process in filter(None, (self._drain, self._server)):
+            process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(5)
+            process.kill()
+            process.wait()

@@ -54,7 +54,7 @@ BOARDS = (
     Board("Raspberry Pi Compute Module 5", 2.4, 8.5, _REVIEWS + "58"),
     Board("Raspberry Pi 500", 3.1, 9.0, _REVIEWS + "60"),
     Board("Libre Computer AML-S905X-CC", 1.3, 2.4, _REVIEWS + "17"),
-    Board("OrangePi Zero2 W", 1.12, 2.4, _REVIEWS + "33"),
+    Board("OrangePi Zero 2W", 1.12, 2.4, _REVIEWS + "33"),
 )
 
 

@@ -1,0 +1,99 @@
+"""kws.yaml: what ships is what holds without it, and whatever else is in it ends in one sentence."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws import config
+from kws.daemon.settings import Settings, find_config, load_settings
+from kws.errors import ConfigError, KwsError
+
+SHIPPED = ROOT / "configs" / "kws.yaml"
+KEYS = [
+    "model",
+    "false_accepts_per_day",
+    "microphone",
+    "gate",
+    "hooks",
+    "capture",
+    "power",
+    "prometheus_file",
+]
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8)
+VALUES = st.recursive(
+    SCALARS,
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(
+            st.sampled_from(
+                ["device", "channels", "pick", "block_ms", "enabled", "command", "max_mb", "alexa"]
+            ),
+            inner,
+            max_size=3,
+        )
+    ),
+    max_leaves=6,
+)
+
+
+def test_shipped_file_holds_the_defaults_and_every_key():
+    assert load_settings(SHIPPED) == Settings() == load_settings(None)
+    assert set(config.dump(Settings())) == set(yaml.safe_load(SHIPPED.read_text()))
+    for key, value in yaml.safe_load(SHIPPED.read_text()).items():
+        default = config.dump(Settings())[key]
+        assert not isinstance(default, dict) or set(value) == set(default), key
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("microfone: {}", "did you mean 'microphone'"),
+        ("false_accepts_per_day: -1", "false_accepts_per_day must be above 0"),
+        ("false_accepts_per_day: {alexa: 0}", "false_accepts_per_day must be above 0"),
+        ("microphone: {block_ms: 10}", "microphone.block_ms must be 40 to 160"),
+        ("hooks: [{command: []}]", "command is empty"),
+        ("prometheus_file: kws.prom", "from / on"),
+        ("capture: {enabled: maybe}", "capture.enabled must be true or false"),
+        ("model: [", "not valid YAML"),
+        ("[]", "must be a mapping"),
+    ],
+)
+def test_mistake_is_named(tmp_path, text, complaint):
+    path = tmp_path / "kws.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=complaint):
+        load_settings(path)
+
+
+def settings_or_sentence(load):
+    try:
+        outcome = load()
+    except KwsError as error:
+        outcome = str(error)
+    assert isinstance(outcome, Settings) or (outcome and "\n" not in outcome)
+
+
+@given(st.dictionaries(st.sampled_from(KEYS), VALUES, max_size=4) | VALUES)
+def test_anything_else_is_settings_or_one_sentence(data):
+    settings_or_sentence(lambda: config.parse(data, Settings))
+
+
+@given(st.binary(max_size=60))
+def test_any_bytes_are_settings_or_one_sentence(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzz.yaml"
+    path.write_bytes(content)
+    settings_or_sentence(lambda: load_settings(path))
+
+
+def test_the_users_own_file_comes_first(tmp_path, monkeypatch):
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    assert "neither" in find_config(None)[1]
+    own = tmp_path / ".config" / "kws" / "kws.yaml"
+    own.parent.mkdir(parents=True)
+    own.touch()
+    assert find_config(None) == (own, "it is the user's own")
+    assert find_config(Path("x")) == (Path("x"), "it was asked for")
