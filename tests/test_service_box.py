@@ -112,7 +112,7 @@ def test_systemd_approves_of_what_is_installed(installed: Box) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_anybody_may_ask_for_the_status_but_not_mute(installed: Box) -> None:
+def test_anybody_may_ask_for_the_status_and_the_group_audio_mute(installed: Box) -> None:
     snapshot = status(installed)
     assert (snapshot["state"], snapshot["model"]["name"]) == ("listening", "default")
     assert snapshot["config"]["path"] == CONFIG
@@ -120,9 +120,11 @@ def test_anybody_may_ask_for_the_status_but_not_mute(installed: Box) -> None:
     refused = installed.try_run(*KWS, "mute", user="pi")
     assert refused.returncode == 1
     assert "group audio" in refused.stderr
-    installed.run(*KWS, "mute")
+    installed.run("usermod", "--append", "--groups", "audio", "pi")
+    installed.run(*KWS, "mute", user="pi")
     installed.wait(lambda: state(installed) == "muted", "the microphone to be closed")
-    installed.run(*KWS, "unmute")
+    installed.run(*KWS, "unmute", user="pi")
+    installed.run("usermod", "--groups", "", "pi")
     listens(installed)
 
 
@@ -161,11 +163,17 @@ def test_good_settings_are_taken_over_while_it_listens(installed: Box) -> None:
     [
         ("microfone: {}\n", "did you mean 'microphone'?"),
         ("model: /nowhere\n", "there is no model '/nowhere'"),
+        ("model: /srv/damaged\n", "it is truncated"),
         (": [", "not valid YAML"),
     ],
 )
 def test_bad_settings_leave_the_old_ones_in_force(installed: Box, settings: str, complaint: str) -> None:
     before = installed.show("kws", "MainPID")
+    installed.run(
+        "sh",
+        "-c",
+        "rm -rf /srv/damaged && cp -r /host/model /srv/damaged && truncate -s -1 /srv/damaged/model.onnx",
+    )
     installed.write(CONFIG, settings)
     installed.run("systemctl", "reload", "kws")
     installed.wait(lambda: complaint in (status(installed)["config"]["error"] or ""), "the complaint")
@@ -175,6 +183,35 @@ def test_bad_settings_leave_the_old_ones_in_force(installed: Box, settings: str,
     installed.run("systemctl", "reload", "kws")
     installed.wait(lambda: status(installed)["config"]["error"] is None, "the good settings")
     assert (installed.show("kws", "MainPID"), state(installed)) == (before, "listening")
+
+
+def test_captures_are_kept_if_they_are_enabled_and_only_for_root(installed: Box) -> None:
+    assert captures(installed) == []
+    installed.write(CONFIG, SETTINGS + "capture: {enabled: true}\n")
+    installed.run("systemctl", "reload", "kws")
+    installed.run(*PLAY)
+    installed.wait(
+        lambda: [event["keyword"] for event in captures(installed)] == WORDS, "captures of all words"
+    )
+    files = installed.run("find", "/var/lib/private/kws", "-name", "*.flac").split()
+    assert len(files) == 3
+    assert all(installed.try_run("cat", file, user="pi").returncode for file in files)
+    installed.run(*KWS, "captures", "delete", "--all")
+    assert captures(installed) == []
+
+
+def captures(box: Box) -> list[dict]:
+    """Of detections; what came near is kept too."""
+    listed = [json.loads(line)["event"] for line in box.run(*KWS, "captures", "--json").splitlines()]
+    return [event for event in listed if event["event"] == "detection"]
+
+
+def test_second_daemon_is_refused_and_disturbs_nobody(installed: Box) -> None:
+    before = status(installed)
+    done = installed.try_run(*KWS, "run", "--config", CONFIG)
+    assert done.returncode == 1
+    assert str(before["pid"]) in done.stderr
+    assert (state(installed), status(installed)["pid"]) == ("listening", before["pid"])
 
 
 def test_killed_service_comes_back(installed: Box) -> None:
