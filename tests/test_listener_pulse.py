@@ -160,22 +160,35 @@ def test_short_pause_of_the_server_is_survived(server, ear):
 
 
 def test_server_that_does_not_answer_is_cut_off(server):
-    server.kill(signal.SIGSTOP)
-    errors = []
+    """Both where PortAudio waits for the server without end: when a microphone is closed, and when opened."""
+    outcomes = []
 
-    def listen():
+    def close_and_open(microphone):
+        microphone.close()
+        outcomes.append("closed")
         try:
             Microphone(KWSMIC, RATE_HZ)
         except AudioError as error:
-            errors.append(str(error))
+            outcomes.append(str(error))
 
-    thread = threading.Thread(target=listen)
+    microphone = Microphone(KWSMIC, RATE_HZ)
+    microphone.read()
+    server.kill(signal.SIGSTOP)
+    thread = threading.Thread(target=close_and_open, args=[microphone])
     thread.start()
     time.sleep(0.5)
+    assert outcomes == []
+    assert cut_off()
+    wait_for(lambda: outcomes == ["closed"], "the microphone to close")
+    time.sleep(0.5)
     assert thread.is_alive()
-    wait_for(lambda: cut_off() is None or not thread.is_alive(), "the end of the thread")
-    thread.join()
-    assert "cannot open the microphone 'kwsmic'" in errors[0]
+
+    def is_over():
+        cut_off()
+        return not thread.is_alive()
+
+    wait_for(is_over, "the attempt to fail")
+    assert "cannot open the microphone 'kwsmic'" in outcomes[1]
 
 
 def test_muted_microphone_is_closed(server, ear):
@@ -246,6 +259,33 @@ def test_channel_is_picked_or_mixed(server, tmp_path, pick, left_dbfs):
     player.terminate()
     player.wait()
     assert max(levels) == pytest.approx(left_dbfs, abs=0.3)
+
+
+def test_device_with_a_rate_of_its_own_is_resampled(server, tmp_path, monkeypatch):
+    """No virtual device refuses a rate, so the refusal is made up; the stream is real."""
+    import sounddevice  # noqa: PLC0415
+
+    real = sounddevice.InputStream
+
+    def choosy(rate_hz, **form):
+        if rate_hz == RATE_HZ:
+            raise sounddevice.PortAudioError("Invalid sample rate", -9997)
+        return real(rate_hz, **form)
+
+    monkeypatch.setattr(sounddevice, "InputStream", choosy)
+    soundfile.write(
+        tmp_path / "tone.wav", 0.3 * np.sin(2 * np.pi * 440 / 48_000 * np.arange(48_000 * 4)), 48_000
+    )
+    player = server.play(tmp_path / "tone.wav")
+    with Microphone(KWSMIC, RATE_HZ) as microphone:
+        assert microphone.rate_hz in (44_100, 48_000)
+        assert microphone.reason == "it cannot do 16000 Hz and is resampled"
+        blocks = [microphone.read() for _ in range(25)]
+    player.terminate()
+    player.wait()
+    samples = np.concatenate([block.samples for block in blocks])
+    assert len(samples) == pytest.approx(25 * 1280, abs=700)  # the resampler keeps some back
+    assert level_dbfs(samples[-RATE_HZ // 2 :]) == pytest.approx(-13.5, abs=0.3)
 
 
 def test_process_ends_cleanly_while_it_listens(server):

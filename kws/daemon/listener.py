@@ -10,7 +10,8 @@
                                   mute: from any state to muted, unmute: to opening
 
 Every turn of the loop ends in a blocking read or in a wait, so that no fault makes it spin. Between two
-attempts PortAudio starts anew, because only then does it see devices that have come back.
+attempts PortAudio starts anew when that may help (`lookout`). Nothing waits for the sound system but this
+thread; if that never answers, the main thread sees it in `hangs` and cuts it off with `abandon`.
 """
 
 import logging
@@ -155,10 +156,11 @@ class Listener:
         """Free a thread that hangs, by cutting the connection to the sound server.
 
         The thread then finds its microphone lost and goes on as after any fault. It may hang once more for
-        each device that the same server provides.
+        each device that the same server provides, and again at the next attempt.
 
         Returns:
-            False: there was no connection, so it hangs in the kernel, and only a new process can help.
+            False: there was no connection, so it hangs in the kernel. Then, or if it still hangs ten seconds
+            after it was cut off, only a new process can help.
         """
         return cut_off()
 
