@@ -21,10 +21,10 @@ SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd procps python3 strace "
-    "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils"
+    "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils pipewire pipewire-pulse wireplumber"
 )
 
-# A sound server as a service; stopping it unplugs the microphone.
+# The microphone of the machine: a sound server as a service; stopping it is pulling the plug.
 MICROPHONE = """
 [Service]
 Type=notify
@@ -37,7 +37,16 @@ ExecStart=/usr/bin/pulseaudio -n --daemonize=no --exit-idle-time=-1 --log-target
   -L "module-null-sink sink_name=kwsmic rate=48000 channels=2 format=s16le norewinds=1"
 """
 
+# "desk" is the microphone of the user pi, on the PipeWire of his desktop.
 ALSA_CONFIGURATION = """
+pcm.desk {
+  type pulse
+  device "desk.monitor"
+  hint {
+    show on
+    description "kws virtual microphone of a desktop"
+  }
+}
 pcm.kwsmic {
   type pulse
   device "kwsmic.monitor"
@@ -175,10 +184,13 @@ def _tree() -> Path:
 def _build(suite: str, tree: Path) -> None:
     partial = tree.with_name(f"{tree.name}.{os.getpid()}.part")
     partial.mkdir(parents=True)
-    user = "--customize-hook=chroot $1 useradd --create-home pi"
+    hooks = [
+        "--customize-hook=chroot $1 useradd --create-home pi",
+        "--customize-hook=chroot $1 systemctl --global mask pulseaudio.service pulseaudio.socket",
+    ]
     include = f"--include={PACKAGES.replace(' ', ',')}"
     # Without a sync after every file.
-    options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", include, user]
+    options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", include, *hooks]
     try:
         done = subprocess.run(
             ["mmdebstrap", *options, suite, partial],

@@ -82,9 +82,9 @@ def listens(box: Box, seconds: float = 60) -> None:
 PLAY = ("paplay", "--server=unix:/run/fakemic/native", "--device=kwsmic", "/host/model/example.flac")
 
 
-def heard(box: Box, since: str) -> list[str]:
+def heard(box: Box, since: str, unit: str = "_SYSTEMD_UNIT=kws.service") -> list[str]:
     """Words in the journal, by their own field."""
-    lines = box.journal("-u", "kws", "-o", "json", f"--since=@{since}", "KWS_EVENT=detection").splitlines()
+    lines = box.journal("-o", "json", f"--since=@{since}", "KWS_EVENT=detection", unit).splitlines()
     return [json.loads(line)["KWS_KEYWORD"] for line in lines]
 
 
@@ -360,18 +360,29 @@ def test_upgrade_to_a_broken_program_leaves_the_old_one(installed: Box) -> None:
     listens(installed)
 
 
-def test_user_has_a_service_of_his_own(installed: Box) -> None:
+def test_user_has_a_service_of_his_own_on_his_pipewire(installed: Box) -> None:
     installed.run("systemctl", "stop", "kws")
-    installed.write("/home/pi/.config/kws/kws.yaml", SETTINGS)
+    installed.write("/home/pi/.config/kws/kws.yaml", "microphone: {device: desk, flat_line_seconds: 3}\n")
     installed.run("chown", "-R", "pi:", "/home/pi/.config")
     done = installed.try_run("env", "SUDO_USER=pi", *INSTALL, "install", "--user", seconds=300)
     assert done.returncode == 0, done.stderr + installed.journal()
     systemctl = ("systemctl", "--user")
     assert installed.run(*systemctl, "is-active", "kws", user="pi").strip() == "active"
-    installed.wait(lambda: status(installed)["state"] == "listening", "the user's service")
     assert status(installed)["config"]["path"] == "/home/pi/.config/kws/kws.yaml"
     (program,) = installed.run("sh", "-c", "ls -d /home/pi/.local/share/kws/program-*").split()
     assert installed.run("stat", "-c", "%U", program).strip() == "pi"
+    plug = ("pactl", "load-module", "module-null-sink", "sink_name=desk")
+    play = ("paplay", "--device=desk", "/host/model/example.flac")
+    for _ in range(2):  # PipeWire lets a microphone go without an error, and come back
+        module, start = installed.run(*plug, user="pi").strip(), now(installed)
+
+        def hears(start: str = start) -> list[str]:
+            installed.run(*play, user="pi")
+            return heard(installed, start, "_SYSTEMD_USER_UNIT=kws.service")
+
+        installed.wait(hears, "a word on the desk", 60)
+        installed.run("pactl", "unload-module", module, user="pi")
+        installed.wait(lambda: status(installed)["state"] in ("silent", "lost"), "the loss to be noticed")
     installed.run(*INSTALL, "uninstall", "--user", "--purge", user="pi")
     assert installed.try_run(*systemctl, "is-active", "kws", user="pi").stdout.strip() == "inactive"
     assert not installed.run("find", "/home/pi/.config", "/home/pi/.local", "-name", "*kws*")
