@@ -5,6 +5,7 @@ behind a link, so that an upgrade switches in one moment; if it does not start, 
 """
 
 import contextlib
+import ctypes.util
 import os
 import re
 import shlex
@@ -100,6 +101,12 @@ def command(*words: str) -> Step:
     return Step(shlex.join(words), do)
 
 
+def status_line(layout: Layout, instance: str | None) -> str:
+    """What a service says of itself to systemd, e.g. "listening: USB microphone"."""
+    query = [*layout.systemctl, "show", "--property=StatusText", "--value", _unit(instance)]
+    return subprocess.run(query, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def check_instance(name: str | None) -> None:
     """Refuse a name that is no part of a unit's name; ConfigError."""
     if name is not None and (name == "kws" or not re.fullmatch(r"[A-Za-z0-9_-]+", name)):
@@ -118,6 +125,8 @@ def check(layout: Layout) -> None:
             f"the service may not look into a home, where {python} is; install kws in an environment of the "
             "system's Python, made by: /usr/bin/python3 -m venv"
         )
+    if ctypes.util.find_library("portaudio") is None:
+        raise KwsError("PortAudio (the microphone) is missing; run: sudo apt install libportaudio2")
 
 
 def check_rights(layout: Layout) -> None:
@@ -245,8 +254,8 @@ def _unit(instance: str | None) -> str:
 
 
 def _running(layout: Layout) -> list[str]:
-    """Our services that run, or try to; one that was stopped shall stay so."""
-    states = "--state=active,activating,reloading"
+    """Our services that run. A stopped one shall stay so; one that fails tries the new program anyway."""
+    states = "--state=active,reloading"
     query = [*layout.systemctl, "list-units", "--plain", "--no-legend", states, _unit(None), _unit("*")]
     done = subprocess.run(query, capture_output=True, text=True, check=False)
     return [line.split()[0] for line in done.stdout.splitlines()]

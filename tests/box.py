@@ -94,7 +94,7 @@ class Box:
         """One property of a unit."""
         return self.run("systemctl", "show", unit, "--property", name, "--value").strip()
 
-    def wait(self, condition: Callable[[], bool], what: str, seconds: float = 20) -> None:
+    def wait(self, condition: Callable[[], object], what: str, seconds: float = 20) -> None:
         """Wait until something is so."""
         end = time.monotonic() + seconds
         while not condition():

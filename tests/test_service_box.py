@@ -44,7 +44,9 @@ def box(program):
 def service(box: Box) -> Box:
     """The service, installed by a root that hides its files."""
     box.write(CONFIG, SETTINGS)
-    box.run("sh", "-c", f"umask 077; {' '.join(INSTALL)} install", seconds=300)
+    printed = box.run("sh", "-c", f"umask 077; {' '.join(INSTALL)} install", seconds=300)
+    assert f"keep {CONFIG}\n" in printed
+    assert "\nnow       listening: kwsmic\n" in printed
     return box
 
 
@@ -110,7 +112,7 @@ def test_systemd_approves_of_what_is_installed(installed: Box) -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_anybody_may_ask_for_the_status_but_not_mute(installed: Box) -> None:
+def test_anybody_may_ask_for_the_status_and_the_group_audio_mute(installed: Box) -> None:
     snapshot = status(installed)
     assert (snapshot["state"], snapshot["model"]["name"]) == ("listening", "default")
     assert snapshot["config"]["path"] == CONFIG
@@ -118,9 +120,11 @@ def test_anybody_may_ask_for_the_status_but_not_mute(installed: Box) -> None:
     refused = installed.try_run(*KWS, "mute", user="pi")
     assert refused.returncode == 1
     assert "group audio" in refused.stderr
-    installed.run(*KWS, "mute")
+    installed.run("usermod", "--append", "--groups", "audio", "pi")
+    installed.run(*KWS, "mute", user="pi")
     installed.wait(lambda: state(installed) == "muted", "the microphone to be closed")
-    installed.run(*KWS, "unmute")
+    installed.run(*KWS, "unmute", user="pi")
+    installed.run("usermod", "--groups", "", "pi")
     listens(installed)
 
 
@@ -159,11 +163,17 @@ def test_good_settings_are_taken_over_while_it_listens(installed: Box) -> None:
     [
         ("microfone: {}\n", "did you mean 'microphone'?"),
         ("model: /nowhere\n", "there is no model '/nowhere'"),
+        ("model: /srv/damaged\n", "it is truncated"),
         (": [", "not valid YAML"),
     ],
 )
 def test_bad_settings_leave_the_old_ones_in_force(installed: Box, settings: str, complaint: str) -> None:
     before = installed.show("kws", "MainPID")
+    installed.run(
+        "sh",
+        "-c",
+        "rm -rf /srv/damaged && cp -r /host/model /srv/damaged && truncate -s -1 /srv/damaged/model.onnx",
+    )
     installed.write(CONFIG, settings)
     installed.run("systemctl", "reload", "kws")
     installed.wait(lambda: complaint in (status(installed)["config"]["error"] or ""), "the complaint")
@@ -175,6 +185,35 @@ def test_bad_settings_leave_the_old_ones_in_force(installed: Box, settings: str,
     assert (installed.show("kws", "MainPID"), state(installed)) == (before, "listening")
 
 
+def test_captures_are_kept_if_they_are_enabled_and_only_for_root(installed: Box) -> None:
+    assert captures(installed) == []
+    installed.write(CONFIG, SETTINGS + "capture: {enabled: true}\n")
+    installed.run("systemctl", "reload", "kws")
+    installed.run(*PLAY)
+    installed.wait(
+        lambda: [event["keyword"] for event in captures(installed)] == WORDS, "captures of all words"
+    )
+    files = installed.run("find", "/var/lib/private/kws", "-name", "*.flac").split()
+    assert len(files) == 3
+    assert all(installed.try_run("cat", file, user="pi").returncode for file in files)
+    installed.run(*KWS, "captures", "delete", "--all")
+    assert captures(installed) == []
+
+
+def captures(box: Box) -> list[dict]:
+    """Of detections; what came near is kept too."""
+    listed = [json.loads(line)["event"] for line in box.run(*KWS, "captures", "--json").splitlines()]
+    return [event for event in listed if event["event"] == "detection"]
+
+
+def test_second_daemon_is_refused_and_disturbs_nobody(installed: Box) -> None:
+    before = status(installed)
+    done = installed.try_run(*KWS, "run", "--config", CONFIG)
+    assert done.returncode == 1
+    assert str(before["pid"]) in done.stderr
+    assert (state(installed), status(installed)["pid"]) == ("listening", before["pid"])
+
+
 def test_killed_service_comes_back(installed: Box) -> None:
     restarts = int(installed.show("kws", "NRestarts"))
     installed.run("systemctl", "kill", "--signal=SIGKILL", "kws")
@@ -182,8 +221,9 @@ def test_killed_service_comes_back(installed: Box) -> None:
     listens(installed)
 
 
-def test_frozen_service_is_restarted_by_the_watchdog(installed: Box) -> None:
+def test_frozen_service_is_restarted_by_the_watchdog(installed: Box, request: pytest.FixtureRequest) -> None:
     drop_ins = "/run/systemd/system/kws.service.d"
+    request.addfinalizer(lambda: installed.run("sh", "-c", f"rm -r {drop_ins}; systemctl daemon-reload"))
     installed.write(f"{drop_ins}/soon.conf", "[Service]\nWatchdogSec=4\n")
     installed.run("systemctl", "daemon-reload")
     installed.run("systemctl", "restart", "kws")
@@ -191,11 +231,9 @@ def test_frozen_service_is_restarted_by_the_watchdog(installed: Box) -> None:
     assert installed.show("kws", "NRestarts") == "0"
     installed.run("systemctl", "kill", "--signal=SIGSTOP", "kws")
     installed.wait(lambda: installed.show("kws", "NRestarts") == "1", "the watchdog", 30)
-    log = installed.journal("-u", "kws", "-b")
-    assert "Watchdog timeout" in log
-    assert re.search(r"Thread .*\n.*File .*kws/daemon/", log)  # where it was
-    installed.run("rm", "-r", drop_ins)
-    installed.run("systemctl", "daemon-reload")
+    assert "Watchdog timeout" in installed.journal("-u", "kws", "-b")
+    where = re.compile(r"Thread .*\n.*File .*/kws/")
+    installed.wait(lambda: where.search(installed.journal("-u", "kws", "-b")), "the stack of a thread")
     listens(installed)
 
 

@@ -64,7 +64,8 @@ def _explain(options: argparse.Namespace, layout: Layout) -> None:
     unit = f"kws@{options.instance}" if options.instance else "kws"
     user = "" if layout.is_system else "--user "
     instance = f" --instance {options.instance}" if options.instance else ""
-    print(f"\nsettings  {layout.config(options.instance)}, then: systemctl {user}reload {unit}")
+    print(f"\nnow       {installer.status_line(layout, options.instance)}")
+    print(f"settings  {layout.config(options.instance)}, then: systemctl {user}reload {unit}")
     print(f"status    {layout.program}/bin/kws status{instance}")
     print(f"log       journalctl {user}-u {unit} -f")
     name = pwd.getpwuid(os.geteuid()).pw_name
