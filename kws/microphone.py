@@ -28,8 +28,8 @@ from kws.errors import AudioError, ConfigError
 
 _INVALID_CHANNELS, _DEVICE_BUSY, _INVALID_RATE = -9998, -9985, -9997  # PortAudio's error codes
 
-_BUFFER_S = 0.5  # of the device: how late a reader may be before audio is lost; the default can be 0.04
-_BUFFER_PERIODS = 16  # PortAudio's 4 would let a device report its audio only every 125 ms
+_BUFFER_PERIODS = 4  # of the device: how late a reader may be before audio is lost; the default can be 40 ms
+_PERIOD_BLOCKS = 2  # a device reports two blocks at a time: half the wake-ups, for a block of delay
 _STALL_S = 5.0  # without audio until the device has failed; a Bluetooth headset needs seconds for its first
 _MARGIN_S = 0.008  # audio comes in pieces of a few milliseconds: sleep past the last one rather than twice
 
@@ -180,6 +180,7 @@ class Microphone:
         """Open and start the device; AudioError when it is missing, busy, or has no usable form."""
         self._portaudio = _portaudio()
         self._settings, self._sample_rate_hz = settings, sample_rate_hz
+        self._period_s, self._took_s = _PERIOD_BLOCKS * settings.block_ms / 1000, 0.0
         info = self._find(settings.device)
         self.name: str = info["name"]
         self._stream, self.rate_hz, self.channels, self.reason = self._open(info)
@@ -198,7 +199,7 @@ class Microphone:
         """Wait for the next block; AudioError when the device fails."""
         try:
             frames, overflowed = self._take()
-            backlog = len(self._pending) + self._stream.read_available
+            backlog = len(self._pending)  # all that was there has been taken
         except self._portaudio.PortAudioError as error:
             raise AudioError(
                 f"the microphone {self.name!r} stopped ({_reason(error)}); plug it in again"
@@ -245,11 +246,14 @@ class Microphone:
             missing = self._frames - len(self._pending) - available
             if missing <= 0:
                 frames, overflowed = self._stream.read(available)
+                self._took_s = time.monotonic()
                 self._pending = np.concatenate([self._pending, frames])
             elif time.monotonic() > give_up_s:
                 raise AudioError(f"the microphone {self.name!r} delivers nothing; plug it in again")
             else:
-                time.sleep(missing / self.rate_hz + _MARGIN_S)
+                # The device reports a period at a time: no use in looking before the next one.
+                next_s = self._took_s + self._period_s - time.monotonic()
+                time.sleep(max(missing / self.rate_hz, next_s) + _MARGIN_S)
         block, self._pending = self._pending[: self._frames], self._pending[self._frames :]
         return block, bool(overflowed)
 
@@ -289,7 +293,11 @@ class Microphone:
 
     def _start(self, index: int, rate_hz: int, channels: int) -> Any:
         stream = self._portaudio.InputStream(
-            rate_hz, device=index, channels=channels, dtype="int16", latency=_BUFFER_S
+            rate_hz,
+            device=index,
+            channels=channels,
+            dtype="int16",
+            latency=_BUFFER_PERIODS * self._period_s,
         )
         try:
             stream.start()

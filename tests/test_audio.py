@@ -130,7 +130,8 @@ class FakePortAudio:
         return info
 
     def InputStream(self, rate_hz, *, device, channels, dtype, latency):
-        assert (device, dtype, latency) == (0, "int16", 0.5)
+        assert (device, dtype) == (0, "int16")
+        assert latency >= 0.5  # what a reader may be late
         if self.open_error:
             raise self.open_error
         if rate_hz not in self.rates:

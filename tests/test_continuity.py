@@ -37,11 +37,13 @@ def test_an_hour_of_drift_is_no_gap(ppm):
     assert gaps([(0.0, 0, 0)] * 45_000, ppm) == []
 
 
-@given(calm, st.integers(BLOCK, 10 * RATE_HZ), st.lists(noise, min_size=3, max_size=9), st.floats(-200, 200))
-def test_a_loss_is_one_gap_of_its_length_within_three_reads(before, lost, after, ppm):
+@given(
+    calm, st.integers(BLOCK, 10 * RATE_HZ), st.lists(noise, min_size=12, max_size=20), st.floats(-200, 200)
+)
+def test_a_loss_is_one_gap_of_its_length_within_a_second(before, lost, after, ppm):
     steps = [*before, (after[0], lost, 0), *((late, 0, 0) for late in after[1:])]
     ((number, gap),) = gaps(steps, ppm)
-    assert number == len(before) + 2
+    assert number == len(before) + 11
     assert gap == pytest.approx(lost, abs=2 * NOISE_S * RATE_HZ)
 
 
@@ -52,18 +54,25 @@ def test_audio_that_is_only_late_is_no_gap(before, late_blocks):
     assert gaps([*((late, 0, 0) for late in before), *waiting, (0.0, 0, 0)]) == []
 
 
+@given(st.lists(st.integers(1, 4), min_size=1, max_size=40))
+def test_audio_that_comes_in_pieces_of_several_blocks_is_no_gap(pieces):
+    """A read of the first block of a piece leaves the others waiting."""
+    steps = [(0.0, 0, BLOCK * left) for blocks in pieces for left in reversed(range(blocks))]
+    assert gaps(steps) == []
+
+
 def test_a_server_that_holds_more_than_the_buffer_shows_has_lost_nothing():
     steps = [(0.0, 0, 0)] * 5 + [(1.0, 0, 6 * BLOCK)] * 10 + [(0.0, 0, 2 * BLOCK), (0.0, 0, BLOCK)]
-    assert gaps(steps + [(0.0, 0, 0)] * 9) == []
+    assert gaps(steps + [(0.0, 0, 0)] * 19) == []
 
 
 def test_a_reader_that_is_always_late_loses_all_the_same():
     steps = [(0.0, 0, 0)] * 5 + [(0.0, BLOCK, 6 * BLOCK)] * 300
-    assert sum(gap for _, gap in gaps(steps)) == pytest.approx(300 * BLOCK, rel=0.02)
+    assert sum(gap for _, gap in gaps(steps)) == pytest.approx(300 * BLOCK, rel=0.05)
 
 
 def test_small_losses_add_up():
-    steps = ([(0.0, 0, 0)] * 20 + [(0.0, 300, 0)]) * 10
+    steps = ([(0.0, 0, 0)] * 20 + [(0.0, 300, 0)]) * 10 + [(0.0, 0, 0)] * 20
     assert sum(gap for _, gap in gaps(steps)) == pytest.approx(10 * 300, abs=700)
 
 

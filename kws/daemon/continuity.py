@@ -11,7 +11,8 @@ While a late reader catches up nothing is judged: a sound server may hold more t
 """
 
 _CREEP = 1e-3
-_CONFIRMING_READS = 3
+_CONFIRMING_READS = 12  # a second: a busy sound server delivers some reads late, and then what it owes
+_ON_TIME_BLOCKS = 3  # waiting at most: a device delivers a few at a time
 _CATCHING_UP_S = 10.0  # a reader that needs longer never will: its losses are judged all the same
 
 
@@ -33,7 +34,7 @@ class Continuity:
     def feed(self, frames: int, waiting: int, time_s: float) -> int:
         """Take one read: its frames, the frames still waiting, the monotonic time; return the frames lost.
 
-        A gap is told two reads after it, or after the reader has caught up: audio that is late is not lost.
+        A gap is told a second after it, or after the reader has caught up: audio that is late is not lost.
         """
         if self._start_s is None:
             self._start_s = self._last_s = self._caught_up_s = time_s
@@ -43,7 +44,7 @@ class Continuity:
         behind = (time_s - self._start_s) * self._rate_hz - (self._frames + waiting)
         crept = self._baseline + _CREEP * (time_s - self._last_s) * self._rate_hz
         self._last_s, self._baseline = time_s, min(behind, crept)
-        if waiting < self._block_frames:
+        if waiting < _ON_TIME_BLOCKS * self._block_frames:
             self._caught_up_s = time_s
         elif time_s - self._caught_up_s < _CATCHING_UP_S:
             self._excess.clear()

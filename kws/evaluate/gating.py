@@ -32,15 +32,15 @@ def gated_listener(model: str, gate: GateSettings, settings: EvaluationSettings)
     Args:
         model: Folder of the INT8 model.
         gate: The gate's settings.
-        settings: Their lead-in is the background that is looped; audio without one is heard as it is.
+        settings: Their lead-in is the background that is looped.
     """
     loaded = load_model(model)
     rate_hz, hop = loaded.manifest.features.sample_rate_hz, loaded.manifest.score_hop_samples
     stream, door = loaded.stream(), Gate(gate, rate_hz)
-    lead_in = round(settings.lead_in_seconds * rate_hz)
+    lead_in = max(1, round(settings.lead_in_seconds * rate_hz))
+    # Whole steps, so that the grid of the network is that of the ungated recording.
     settled, learnt = (
-        round(1000 * seconds / STEP_MS)
-        * door.step_samples  # whole steps: the grid stays that of the recording
+        round(1000 * seconds / STEP_MS) * door.step_samples
         for seconds in (SETTLED_SECONDS, gate.background_seconds - 2.0)
     )
     silent = np.zeros((1, len(loaded.keywords)), np.float32)
@@ -48,9 +48,7 @@ def gated_listener(model: str, gate: GateSettings, settings: EvaluationSettings)
     def listen(samples: Audio) -> Scores:
         background = np.tile(samples[:lead_in], -(-(learnt + settled) // lead_in))[-learnt - settled :]
         door.reset()
-        door.feed(
-            background[:learnt]
-        )  # it is open all the while; what the network hears of it does not matter
+        door.feed(background[:learnt])  # open all the while; what the network hears so early does not matter
         parts: list[Scores] = []
         for skipped, passed in door.feed(np.concatenate((background[learnt:], samples))):
             parts += [np.repeat(silent, skipped // hop, axis=0), stream.feed(passed)]
