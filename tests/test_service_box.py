@@ -214,9 +214,14 @@ def test_second_daemon_is_refused_and_disturbs_nobody(installed: Box) -> None:
     assert (state(installed), status(installed)["pid"]) == ("listening", before["pid"])
 
 
+def strike(box: Box, signal: str) -> None:
+    """Without systemd, which in some containers cannot look for the other processes of a service."""
+    box.run("sh", "-c", f"kill -{signal} {box.show('kws', 'MainPID')}")
+
+
 def test_killed_service_comes_back(installed: Box) -> None:
     restarts = int(installed.show("kws", "NRestarts"))
-    installed.run("systemctl", "kill", "--signal=SIGKILL", "kws")
+    strike(installed, "KILL")
     installed.wait(lambda: int(installed.show("kws", "NRestarts")) == restarts + 1, "a restart")
     listens(installed)
 
@@ -229,7 +234,7 @@ def test_frozen_service_is_restarted_by_the_watchdog(installed: Box, request: py
     installed.run("systemctl", "restart", "kws")
     time.sleep(6)  # longer than the watchdog's time: what works is left alone
     assert installed.show("kws", "NRestarts") == "0"
-    installed.run("systemctl", "kill", "--signal=SIGSTOP", "kws")
+    strike(installed, "STOP")
     installed.wait(lambda: installed.show("kws", "NRestarts") == "1", "the watchdog", 30)
     assert "Watchdog timeout" in installed.journal("-u", "kws", "-b")
     where = re.compile(r"Thread .*\n.*File .*/kws/")

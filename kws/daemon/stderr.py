@@ -1,5 +1,6 @@
 """Standard error for Python alone."""
 
+import faulthandler
 import os
 import sys
 
@@ -16,3 +17,5 @@ def keep_for_python() -> None:
     os.dup2(nowhere, 2)
     os.close(nowhere)
     sys.stderr = kept
+    if faulthandler.is_enabled():
+        faulthandler.enable(kept)  # it had taken the old way
