@@ -1,6 +1,7 @@
 """A small Debian with a systemd of its own, in a container: where the service is installed in earnest."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -118,18 +119,14 @@ class Box:
 @contextlib.contextmanager
 def booted(*shared: tuple[Path, str]) -> Iterator[Box]:
     """A container started from the cached tree, of which it changes nothing; skips where it cannot be."""
-    tree = _tree()
-    binds = [f"--bind-ro={path}:/host/{name}" for path, name in shared]
-    options = [
-        "--register=no",
-        "--keep-unit",
-        "--volatile=overlay",
-        "--console=read-only",
-        "--machine=kwsbox",
-    ]
-    with tempfile.TemporaryFile("w+") as errors:
+    suite = _suite()
+    # One at a time on this machine: all would have the same control groups.
+    with Path("/run/lock/kws-box").open("w") as turn, tempfile.TemporaryFile("w+") as errors:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        options = ["--register=no", "--keep-unit", "--volatile=overlay", "--console=read-only"]
+        binds = [f"--bind-ro={path}:/host/{name}" for path, name in shared]
         process = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", *options, *binds, "--boot", "-D", tree],
+            ["systemd-nspawn", "--quiet", "--machine=kwsbox", *options, *binds, "--boot", "-D", _tree(suite)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -164,8 +161,8 @@ def _ready(process: subprocess.Popen[bytes]) -> Box | None:
     return None
 
 
-def _tree() -> Path:
-    """The root of a Debian with everything but kws; made once, in about a minute, and kept in the cache."""
+def _suite() -> str:
+    """The Debian to boot; skips where none can be."""
     suite = SUITES.get(sys.version_info[:2])
     if suite is None:
         pytest.skip("no Debian release has this Python")
@@ -174,6 +171,11 @@ def _tree() -> Path:
     missing = [name for name in ("mmdebstrap", "systemd-nspawn", "nsenter") if not shutil.which(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
+    return suite
+
+
+def _tree(suite: str) -> Path:
+    """The root of a Debian with everything but kws; made once, in about a minute, and kept in the cache."""
     recipe = PACKAGES + MICROPHONE + ALSA_CONFIGURATION
     tree = cache_folder() / "boxes" / f"{suite}-{zlib.crc32(recipe.encode()):08x}"
     if not tree.is_dir():

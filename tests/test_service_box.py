@@ -23,7 +23,7 @@ model: default
 microphone:
   device: kwsmic
 hooks:
-  - command: [sh, -c, 'echo "$0 $(nice)" >> /var/lib/kws/hooked', "{keyword}"]
+  - command: [sh, -c, 'sleep 0.3; echo "$0 $(nice)" >> /var/lib/kws/hooked', "{keyword}"]
 """
 WORDS = ["alexa", "computer", "jarvis"]
 NO_CRASH = re.compile(r"SEGV|dumped core|Traceback|status=11|Aborted")
@@ -136,7 +136,8 @@ def test_words_are_in_the_journal_with_fields(installed: Box) -> None:
 
 
 def test_hooks_run_in_the_sandbox_at_a_lower_priority(installed: Box) -> None:
-    assert installed.run("cat", "/var/lib/kws/hooked").split("\n")[:3] == [f"{word} 5" for word in WORDS]
+    lines = [f"{word} 5" for word in WORDS]
+    installed.wait(lambda: installed.run("cat", "/var/lib/kws/hooked").splitlines()[:3] == lines, "the hooks")
 
 
 def test_good_settings_are_taken_over_while_it_listens(installed: Box) -> None:
@@ -214,14 +215,9 @@ def test_second_daemon_is_refused_and_disturbs_nobody(installed: Box) -> None:
     assert (state(installed), status(installed)["pid"]) == ("listening", before["pid"])
 
 
-def strike(box: Box, signal: str) -> None:
-    """Without systemd, which in some containers cannot look for the other processes of a service."""
-    box.run("sh", "-c", f"kill -{signal} {box.show('kws', 'MainPID')}")
-
-
 def test_killed_service_comes_back(installed: Box) -> None:
     restarts = int(installed.show("kws", "NRestarts"))
-    strike(installed, "KILL")
+    installed.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGKILL", "kws")
     installed.wait(lambda: int(installed.show("kws", "NRestarts")) == restarts + 1, "a restart")
     listens(installed)
 
@@ -234,7 +230,7 @@ def test_frozen_service_is_restarted_by_the_watchdog(installed: Box, request: py
     installed.run("systemctl", "restart", "kws")
     time.sleep(6)  # longer than the watchdog's time: what works is left alone
     assert installed.show("kws", "NRestarts") == "0"
-    strike(installed, "STOP")
+    installed.run("systemctl", "kill", "--kill-whom=main", "--signal=SIGSTOP", "kws")
     installed.wait(lambda: installed.show("kws", "NRestarts") == "1", "the watchdog", 30)
     assert "Watchdog timeout" in installed.journal("-u", "kws", "-b")
     where = re.compile(r"Thread .*\n.*File .*/kws/")
