@@ -1,4 +1,4 @@
-"""Standard error for Python alone."""
+"""Standard error for Python alone, or for everybody again."""
 
 import faulthandler
 import os
@@ -19,3 +19,9 @@ def keep_for_python() -> None:
     sys.stderr = kept
     if faulthandler.is_enabled():
         faulthandler.enable(kept)  # it had taken the old way
+
+
+def give_back() -> None:
+    """Undo `keep_for_python`, for the program that this process becomes."""
+    sys.stderr.flush()
+    os.dup2(sys.stderr.fileno(), 2)
