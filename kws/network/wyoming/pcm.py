@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio import resampler
-from kws.features import FeatureSettings, Samples
+from kws.features import FeatureSettings, Samples, unit_scale
 from kws.network.wyoming.wire import BadEvent, shown
 
 RATE_HZ = FeatureSettings.sample_rate_hz
@@ -34,23 +34,25 @@ class Pcm:
         self._rest = b""
         self._resampler: Any = None
         if rate_hz != RATE_HZ:
-            self._resampler = resampler(rate_hz, RATE_HZ, "int16" if width == 2 else "float32")
+            self._resampler = resampler(rate_hz, RATE_HZ, "float32")  # of int16 it would add dither
 
     def feed(self, audio: bytes) -> Samples:
-        """The next samples: int16, or float32 (-1..1) where the client's are not of 16 bits."""
+        """The next samples: int16 as they came, or float32 (-1..1) if anything had to be converted."""
         _, width, channels = self.format
         audio = self._rest + audio
         whole = len(audio) - len(audio) % (width * channels)
         self._rest = audio[whole:]
         samples = _first_channel(audio[:whole], width, channels)
-        return samples if self._resampler is None else self._resampler.resample_chunk(samples)
+        if self._resampler is None:
+            return samples
+        resampled: Samples = self._resampler.resample_chunk(samples * unit_scale(samples))
+        return resampled
 
     def flush(self) -> Samples:
         """What the resampler still holds; then the stream is at its end."""
         if self._resampler is None:
             return np.zeros(0, np.int16)
-        empty = np.zeros(0, np.int16 if self.format[1] == 2 else np.float32)
-        last: Samples = self._resampler.resample_chunk(empty, last=True)
+        last: Samples = self._resampler.resample_chunk(np.zeros(0, np.float32), last=True)
         return last
 
 

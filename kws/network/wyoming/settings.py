@@ -51,6 +51,7 @@ class WyomingSettings:
 
     def __post_init__(self) -> None:
         """Refuse what cannot work."""
+        is_exposed = self.address.is_exposed
         if not 0 <= self.refractory_seconds < float("inf"):
             raise ConfigError("refractory_seconds must be 0 or more; correct it")
         if not 1 <= self.clients_max <= 10_000:
@@ -58,7 +59,6 @@ class WyomingSettings:
         rate = self.false_accepts_per_day
         if rate is not None and not 0 < rate < float("inf"):
             raise ConfigError(f"false_accepts_per_day must be above 0, not {rate:g}; correct it")
-        is_exposed = self.address.is_exposed
         if self.zeroconf is not None and not (self.zeroconf and is_exposed):
             raise ConfigError(
                 "zeroconf announces a server that other machines reach; "
