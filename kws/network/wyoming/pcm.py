@@ -61,7 +61,7 @@ def _first_channel(audio: bytes, width: int, channels: int) -> NDArray[np.int16]
         return np.frombuffer(audio, "<i2")[::channels].astype(np.int16)
     frames = np.frombuffer(audio, np.uint8).reshape(-1, width * channels)[:, :width]
     if width == 1:
-        return (frames[:, 0].astype(np.float32) - 128) / 128
+        return (frames[:, 0].astype(np.float32) - np.float32(128)) / np.float32(128)
     # The bytes become the highest of 32 bits.
     words = np.zeros((len(frames), 4), np.uint8)
     words[:, 4 - width :] = frames
