@@ -302,6 +302,13 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON",
         help="with --microphone: an interpreter with pymicro-wakeword and sounddevice, which listens too",
     )
+    parser.add_argument(
+        "--clients",
+        type=_positive,
+        metavar="N",
+        help="let N clients speak to kws wyoming at once: how many a core carries, and how fast they are "
+        "answered (needs the wyoming extra)",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
