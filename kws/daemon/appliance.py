@@ -34,6 +34,7 @@ from kws.daemon.snapshot import Counts, muted_until, snapshot
 from kws.errors import ConfigError, KwsError
 from kws.events import Detection
 from kws.folders import runtime_folder, state_folder
+from kws.network.wyoming.thread import Wyoming
 
 INTERRUPTED = 130
 
@@ -68,6 +69,7 @@ class Appliance:
         self.captures = Captures(self.state_folder / FOLDER, self.settings.capture, rate_hz)
         self.feedback = Feedback(self.state_folder, self.words, self.captures)
         self.cost = Cost(self.settings.power)
+        self.wyoming = Wyoming()
         self.counts = Counts()
         self.last_events: deque[dict[str, Any]] = deque(maxlen=_LAST_EVENTS)
         self.started, self.started_s = datetime.now(UTC), time.monotonic()
@@ -101,6 +103,7 @@ class Appliance:
         if self.mute.left_s:
             self.listener.mute()
         self.listener.start(self.settings.microphone)
+        self.wyoming.configure(self.settings.wyoming, self.settings.gate)
         try:
             while not self._signals & {signal.SIGTERM, signal.SIGINT}:
                 self._turn()
@@ -137,6 +140,7 @@ class Appliance:
             )
         if settings.power != old.power:
             self.cost.configure(settings.power)
+        self.wyoming.configure(settings.wyoming, settings.gate)
         self.feedback.keywords, self.feedback.captures = self.words, self.captures
         self._resize_ring()
 
@@ -346,6 +350,7 @@ class Appliance:
 
     def _end_all(self) -> None:
         signal.set_wakeup_fd(-1)
+        self.wyoming.close()
         self.hooks.close()
         self.captures.close()
         self.server.close()

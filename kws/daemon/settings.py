@@ -9,6 +9,7 @@ from kws.daemon.hooks import HookSettings
 from kws.errors import ConfigError
 from kws.gate import GateSettings
 from kws.microphone import MicrophoneSettings
+from kws.network.wyoming.settings import WyomingSettings
 from kws.power import PowerSettings
 
 SYSTEM_FILE = Path("/etc/kws/kws.yaml")
@@ -29,6 +30,8 @@ class Settings:
     hooks: tuple[HookSettings, ...] = ()
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     power: PowerSettings = field(default_factory=PowerSettings)
+    wyoming: WyomingSettings | None = None
+    """Hear for other machines too; None: no network."""
     prometheus_file: str | None = None
     """Where a Prometheus text file is kept, for node exporter's textfile collector; written once a minute."""
 
