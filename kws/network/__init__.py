@@ -1,0 +1,1 @@
+"""What leaves the machine, if the settings ask for it: MQTT, webhooks. Never on the threads that listen."""
