@@ -95,6 +95,7 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     command("events", "Follow what the running daemon hears, as JSON lines.", _events)
     command("mute", "Close the running daemon's microphone.", _mute)
     command("unmute", "Open it again.", _instance)
+    command("mqtt", "Connect the running daemon to Home Assistant, from outside.", _mqtt)
     command("feedback", "Tell the running daemon that it heard wrongly, or missed a word.", _feedback)
     command("models", "List the installed models and what they measured.", lambda _: None)
     command("evaluate", "Measure false rejects and false accepts on a corpus.", _evaluate)
@@ -214,6 +215,17 @@ def _mute(parser: argparse.ArgumentParser) -> None:
         dest="seconds",
         metavar="TIME",
         help="90s, 30m, 2h or 1d; default: until kws unmute",
+    )
+
+
+def _mqtt(parser: argparse.ArgumentParser) -> None:
+    _instance(parser)
+    parser.add_argument(
+        "--config",
+        type=_path,
+        required=True,
+        metavar="FILE",
+        help="host, username and so on, as below mqtt: in kws.yaml",
     )
 
 
