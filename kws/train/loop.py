@@ -178,9 +178,8 @@ class Trainer:
         """Validate `net`, the mean of so many checkpoints, and keep it if it is the best so far."""
         result = self.validator(net)
         plan, step = learner.plan, learner.step
-        row = {"phase": plan.phase, "step": step, "checkpoints": checkpoints}
-        row |= {"loss": loss and round(loss, 5), "time": time.time()}
-        history.append(self.run, row | asdict(result))
+        row = {"phase": plan.phase, "step": step, "loss": loss and round(loss, 5), "time": time.time()}
+        history.append(self.run, row | {"checkpoints": checkpoints} | asdict(result))
         if learner.best is None or result.objective <= learner.best.objective:
             learner.best = result
             _save_weights(net, self.run / WEIGHTS_FILE[plan.phase])
