@@ -2,16 +2,15 @@
 
 Checkpoints of one run lie in one valley, where the mean of the weights is mostly better than each of them
 (Izmailov et al., arXiv 1803.05407). Validation chooses, as for soups (Wortsman et al., arXiv 2203.05482).
-What batch norm expects of a mean network is not the mean of what it expected of each: it is measured afresh.
+Batch norm's running statistics are averaged with the weights; measured afresh on windows as rendered,
+without the variety of a step, they fit worse (docs/LOG.md, run f).
 """
 
 import copy
 from collections import deque
-from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
-from torch.optim.swa_utils import update_bn
 
 Weights = dict[str, Tensor]
 
@@ -30,11 +29,10 @@ class LastCheckpoints:
         """Remember the weights that `net` has now; the oldest ones are forgotten."""
         self._weights.append({name: t.detach().cpu().clone() for name, t in net.state_dict().items()})
 
-    def mean(self, net: nn.Module, frames: Iterable[Tensor]) -> nn.Module:
-        """A copy of `net`, one of them, with mean weights; `frames` (B, n_mels, T) set its batch norms."""
+    def mean(self, net: nn.Module) -> nn.Module:
+        """A copy of `net`, one of them, with the mean of their weights and statistics."""
         mean = copy.deepcopy(net)
         mean.load_state_dict({name: self._mean(name) for name in self._weights[-1]})
-        update_bn(frames, mean)
         return mean
 
     def state_dict(self) -> list[Weights]:

@@ -169,8 +169,7 @@ class Trainer:
             last.add(net)
             self._judge(learner, net, loss, 1)
             if len(last) > 1:
-                frames = self.batches.calibration(self.recipe.quantisation.calibration_windows)
-                self._judge(learner, last.mean(net, frames), loss, len(last))
+                self._judge(learner, last.mean(net), loss, len(last))
         learner.best = self.everyone.told(learner.best)
         self._save(learner)
 
