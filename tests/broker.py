@@ -14,7 +14,9 @@ import pytest
 from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
-PROGRAM = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin")
+PROGRAM = shutil.which(
+    "mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin:/opt/homebrew/sbin"
+)
 
 needs_broker = pytest.mark.skipif(PROGRAM is None, reason="needs mosquitto")
 
@@ -100,7 +102,7 @@ class Observer:
         self._is_subscribed.clear()
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
-        self.seen.append(Seen(message.topic, message.payload.decode(), message.retain))
+        self.seen.append(Seen(message.topic, message.payload.decode(errors="replace"), message.retain))
 
     def say(self, topic: str, payload: str | bytes, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
