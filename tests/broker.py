@@ -113,7 +113,7 @@ class Observer:
     def wait(self, condition: Callable[[], Any], seconds: float = 20) -> Any:
         end_s = time.monotonic() + seconds
         while not (found := condition()):
-            assert time.monotonic() < end_s, f"waited {seconds} s, seen: {self.seen[-20:]}"
+            assert time.monotonic() < end_s, f"waited {seconds} s, seen: {self.seen[-4:]}"
             time.sleep(0.02)
         return found
 

@@ -182,7 +182,7 @@ class Mqtt:
             is_up = self._follower.is_up
             if is_up is not was_up:
                 was_up, self._announce_s = is_up, 0.0
-                if not is_up:
+                if is_up is False:
                     broker.publish(self._topics.availability, discovery.OFFLINE, retain=True)
             self._take_events()
             self._take_messages(broker)
@@ -193,7 +193,7 @@ class Mqtt:
         broker.publish(self._topics.availability, discovery.OFFLINE, retain=True)
         broker.drain()
 
-    def _sleep_s(self, is_up: bool) -> float:
+    def _sleep_s(self, is_up: bool | None) -> float:
         now_s = time.monotonic()
         due_s = [self._state_s, self._announce_s] if is_up else [now_s + self._settings.state_seconds]
         if self._commands:
