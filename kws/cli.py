@@ -105,6 +105,7 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     command("captures", "List, delete or export the recordings that the service kept.", _captures)
     command("corpus", "Check a corpus, import one, or build negatives.", _corpus)
     command("service", "Set up, upgrade or remove the always-on service.", _service)
+    command("wyoming", "Hear wake words for other machines, by the Wyoming protocol.", _wyoming)
     return parser if commands.choices else _parser()  # of an unknown command the message names all
 
 
@@ -313,6 +314,13 @@ def _bench(parser: argparse.ArgumentParser) -> None:
         metavar="PYTHON",
         help="with --microphone: an interpreter with pymicro-wakeword and sounddevice, which listens too",
     )
+    parser.add_argument(
+        "--clients",
+        type=_positive,
+        metavar="N",
+        help="let N clients speak to kws wyoming at once: how many a core carries, and how fast they are "
+        "answered (needs the wyoming extra)",
+    )
     parser.add_argument("--json", action="store_true", help="print the results as JSON")
 
 
@@ -432,6 +440,34 @@ def _captures_of(parser: argparse.ArgumentParser, default: str | None) -> None:
         help="where they are; default: the user's own, else the service's (needs sudo)",
     )
     parser.add_argument("--instance", default=default, metavar="NAME", help="of kws@NAME.service")
+
+
+def _wyoming(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--uri",
+        default="tcp://127.0.0.1:10400",
+        help="tcp://HOST:PORT, unix:///PATH or stdio://; tcp://0.0.0.0:10400 is for all machines that reach "
+        "this one, without a password; default: %(default)s",
+    )
+    parser.add_argument(
+        "--model",
+        action="append",
+        metavar="NAME|PATH",
+        help="may be given several times; the first is heard where a client asks for none; default: all",
+    )
+    parser.add_argument(
+        "--false-accepts-per-day",
+        type=float,
+        metavar="N",
+        help="how often each word may be heard wrongly; default: the models' own thresholds",
+    )
+    parser.add_argument(
+        "--clients-max", type=_positive, default=128, metavar="N", help="connections; default: %(default)s"
+    )
+    parser.add_argument(
+        "--zeroconf", metavar="NAME", help="announce the server on the local network, for Home Assistant"
+    )
+    parser.add_argument("--no-gate", action="store_true", help="run the models also while it is quiet")
 
 
 def _strict(parser: argparse.ArgumentParser) -> None:

@@ -5,18 +5,12 @@ service forbids. A read sleeps until its block should be there and only then ask
 PortAudio's own wait wakes up for every piece, and can spin or never return when the device has gone.
 
 Nothing here recovers from anything: a device that fails raises AudioError, and whoever wants it back opens
-it again (`kws.daemon.listener`). PortAudio is not thread-safe: only one thread at a time may open, read,
-close or refresh. `cut_off` is for another thread, when that one hangs.
+it again (`kws.daemon.listener`).
 """
 
-import contextlib
-import ctypes
-import os
-import socket
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
@@ -25,8 +19,15 @@ from numpy.typing import NDArray
 
 from kws.audio import resampler
 from kws.errors import AudioError, ConfigError
-
-_INVALID_CHANNELS, _DEVICE_BUSY, _INVALID_RATE = -9998, -9985, -9997  # PortAudio's error codes
+from kws.portaudio import (
+    DEVICE_BUSY,
+    INVALID_CHANNELS,
+    INVALID_RATE,
+    code_of,
+    forget_other_devices,
+    library,
+    reason_of,
+)
 
 _BUFFER_PERIODS = 4  # of the device: how late a reader may be before audio is lost; the default can be 40 ms
 _PERIOD_BLOCKS = 2  # a device reports two blocks at a time: half the wake-ups, for a block of delay
@@ -104,66 +105,6 @@ class Block:
     """All samples are the same: digital silence, or a device that is stuck."""
 
 
-@dataclass(frozen=True)
-class Device:
-    """One input of the sound system."""
-
-    index: int
-    name: str
-    channels: int
-    default_rate_hz: int
-    is_default: bool
-
-
-def devices() -> list[Device]:
-    """All inputs that PortAudio lists."""
-    portaudio = _portaudio()
-    default = portaudio.default.device[0]
-    return [
-        Device(
-            index=index,
-            name=info["name"],
-            channels=info["max_input_channels"],
-            default_rate_hz=round(info["default_samplerate"]),
-            is_default=index == default,
-        )
-        for index, info in enumerate(portaudio.query_devices())
-        if info["max_input_channels"] > 0
-    ]
-
-
-def refresh() -> None:
-    """Let PortAudio look for devices again, which it does only once by itself; no microphone may be open."""
-    portaudio = _portaudio()
-    try:
-        if portaudio._initialized:
-            portaudio._terminate()
-        portaudio._initialize()
-    except portaudio.PortAudioError as error:
-        raise AudioError(f"the sound system does not start ({_reason(error)}); check ~/.asoundrc") from error
-
-
-def cut_off() -> bool:
-    """Cut this process's connections to sound servers; True if there was one.
-
-    A thread that waits for a server that never answers (stopped, swapped out, hung) gets an error instead.
-    Safe in any thread at any time.
-    """
-    found = False
-    for entry in Path("/proc/self/fd").iterdir():
-        try:
-            if not str(entry.readlink()).startswith("socket:"):
-                continue
-            with socket.socket(fileno=os.dup(int(entry.name))) as connection:
-                peer = connection.getpeername()
-                if connection.family == socket.AF_UNIX and any(s in str(peer) for s in ("pulse", "pipewire")):
-                    connection.shutdown(socket.SHUT_RDWR)
-                    found = True
-        except OSError:  # closed meanwhile, or not connected
-            continue
-    return found
-
-
 class Microphone:
     """An open input device; `read` it, or iterate over `blocks`, and use it in a `with` statement.
 
@@ -178,7 +119,7 @@ class Microphone:
 
     def __init__(self, settings: MicrophoneSettings, sample_rate_hz: int) -> None:
         """Open and start the device; AudioError when it is missing, busy, or has no usable form."""
-        self._portaudio = _portaudio()
+        self._portaudio = library()
         self._settings, self._sample_rate_hz = settings, sample_rate_hz
         self._period_s, self._took_s = _PERIOD_BLOCKS * settings.block_ms / 1000, 0.0
         info = self._find(settings.device)
@@ -202,7 +143,7 @@ class Microphone:
             backlog = len(self._pending)  # all that was there has been taken
         except self._portaudio.PortAudioError as error:
             raise AudioError(
-                f"the microphone {self.name!r} stopped ({_reason(error)}); plug it in again"
+                f"the microphone {self.name!r} stopped ({reason_of(error)}); plug it in again"
             ) from error
         read_s = time.monotonic()
         heard = self._mono(frames)
@@ -284,8 +225,8 @@ class Microphone:
                     _why(rate_hz, wanted_hz, channels, few),
                 )
             except self._portaudio.PortAudioError as error:
-                reason = "another program uses it" if _code(error) == _DEVICE_BUSY else _reason(error)
-                if _code(error) not in (_INVALID_RATE, _INVALID_CHANNELS):
+                reason = "another program uses it" if code_of(error) == DEVICE_BUSY else reason_of(error)
+                if code_of(error) not in (INVALID_RATE, INVALID_CHANNELS):
                     break
         raise AudioError(
             f"cannot open the microphone {self.name!r} ({reason}); free it, or choose one of: kws devices"
@@ -304,7 +245,7 @@ class Microphone:
         except BaseException:
             stream.close()
             raise
-        _forget_other_devices()
+        forget_other_devices()
         return stream
 
     def _mixing(self) -> NDArray[np.float32] | None:
@@ -334,37 +275,3 @@ def _why(rate_hz: int, wanted_hz: int, channels: int, few: int) -> str:
     if channels > few:
         said.append(f"it cannot do {few} channel{'s' if few > 1 else ''}")
     return "; ".join(said) or "as wanted"
-
-
-def _forget_other_devices() -> None:
-    """Unload what ALSA loaded for devices that PortAudio only looked at.
-
-    Many plugins are tried while it lists devices and stay in a cache; where ffmpeg's is installed that is an
-    eighth of this program's memory. PortAudio itself makes this call when it ends; what is in use stays.
-    """
-    try:
-        alsa = ctypes.CDLL("libasound.so.2", mode=os.RTLD_NOW | os.RTLD_NOLOAD)
-    except OSError:  # PortAudio is built for another sound system
-        return
-    alsa.snd_config_update_free_global()
-
-
-def _portaudio() -> Any:
-    try:
-        import sounddevice  # noqa: PLC0415
-    except OSError as error:  # the Python package is there, the C library is not
-        raise AudioError("PortAudio is not installed; run: sudo apt install libportaudio2") from error
-    except Exception as error:  # its own PortAudioError, which cannot be named before the import
-        raise AudioError(f"the sound system does not start ({_reason(error)}); check ~/.asoundrc") from error
-    # What the Python package does not offer; PortAudio without ALSA does not have it.
-    with contextlib.suppress(AttributeError):
-        ctypes.CDLL(sounddevice._libname).PaAlsa_SetNumPeriods(_BUFFER_PERIODS)
-    return sounddevice
-
-
-def _code(error: Exception) -> int:
-    return int(error.args[1]) if len(error.args) > 1 else 0
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split()).rstrip(".") or type(error).__name__

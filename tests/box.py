@@ -1,6 +1,7 @@
 """A small Debian with a systemd of its own, in a container: where the service is installed in earnest."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import signal
@@ -21,10 +22,10 @@ SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 
 PACKAGES = (
     "systemd systemd-sysv dbus dbus-user-session libpam-systemd procps python3 strace "
-    "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils"
+    "libportaudio2 libasound2-plugins pulseaudio pulseaudio-utils pipewire pipewire-pulse wireplumber"
 )
 
-# A sound server as a service; stopping it unplugs the microphone.
+# The microphone of the machine: a sound server as a service; stopping it is pulling the plug.
 MICROPHONE = """
 [Service]
 Type=notify
@@ -37,7 +38,16 @@ ExecStart=/usr/bin/pulseaudio -n --daemonize=no --exit-idle-time=-1 --log-target
   -L "module-null-sink sink_name=kwsmic rate=48000 channels=2 format=s16le norewinds=1"
 """
 
+# "desk" is the microphone of the user pi, on the PipeWire of his desktop.
 ALSA_CONFIGURATION = """
+pcm.desk {
+  type pulse
+  device "desk.monitor"
+  hint {
+    show on
+    description "kws virtual microphone of a desktop"
+  }
+}
 pcm.kwsmic {
   type pulse
   device "kwsmic.monitor"
@@ -109,18 +119,14 @@ class Box:
 @contextlib.contextmanager
 def booted(*shared: tuple[Path, str]) -> Iterator[Box]:
     """A container started from the cached tree, of which it changes nothing; skips where it cannot be."""
-    tree = _tree()
-    binds = [f"--bind-ro={path}:/host/{name}" for path, name in shared]
-    options = [
-        "--register=no",
-        "--keep-unit",
-        "--volatile=overlay",
-        "--console=read-only",
-        "--machine=kwsbox",
-    ]
-    with tempfile.TemporaryFile("w+") as errors:
+    suite = _suite()
+    # One at a time on this machine: all would have the same control groups.
+    with Path("/run/lock/kws-box").open("w") as turn, tempfile.TemporaryFile("w+") as errors:
+        fcntl.flock(turn, fcntl.LOCK_EX)
+        options = ["--register=no", "--keep-unit", "--volatile=overlay", "--console=read-only"]
+        binds = [f"--bind-ro={path}:/host/{name}" for path, name in shared]
         process = subprocess.Popen(
-            ["systemd-nspawn", "--quiet", *options, *binds, "--boot", "-D", tree],
+            ["systemd-nspawn", "--quiet", "--machine=kwsbox", *options, *binds, "--boot", "-D", _tree(suite)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,
@@ -155,8 +161,8 @@ def _ready(process: subprocess.Popen[bytes]) -> Box | None:
     return None
 
 
-def _tree() -> Path:
-    """The root of a Debian with everything but kws; made once, in about a minute, and kept in the cache."""
+def _suite() -> str:
+    """The Debian to boot; skips where none can be."""
     suite = SUITES.get(sys.version_info[:2])
     if suite is None:
         pytest.skip("no Debian release has this Python")
@@ -165,6 +171,11 @@ def _tree() -> Path:
     missing = [name for name in ("mmdebstrap", "systemd-nspawn", "nsenter") if not shutil.which(name)]
     if missing:
         pytest.skip(f"needs {', '.join(missing)}")
+    return suite
+
+
+def _tree(suite: str) -> Path:
+    """The root of a Debian with everything but kws; made once, in about a minute, and kept in the cache."""
     recipe = PACKAGES + MICROPHONE + ALSA_CONFIGURATION
     tree = cache_folder() / "boxes" / f"{suite}-{zlib.crc32(recipe.encode()):08x}"
     if not tree.is_dir():
@@ -175,10 +186,13 @@ def _tree() -> Path:
 def _build(suite: str, tree: Path) -> None:
     partial = tree.with_name(f"{tree.name}.{os.getpid()}.part")
     partial.mkdir(parents=True)
-    user = "--customize-hook=chroot $1 useradd --create-home pi"
+    hooks = [
+        "--customize-hook=chroot $1 useradd --create-home pi",
+        "--customize-hook=chroot $1 systemctl --global mask pulseaudio.service pulseaudio.socket",
+    ]
     include = f"--include={PACKAGES.replace(' ', ',')}"
     # Without a sync after every file.
-    options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", include, user]
+    options = ["--quiet", "--variant=minbase", "--dpkgopt=force-unsafe-io", include, *hooks]
     try:
         done = subprocess.run(
             ["mmdebstrap", *options, suite, partial],

@@ -19,6 +19,8 @@ import kws
 from kws.model import Model, load_model
 
 RATE_HZ = 16_000
+# The package wyoming imports audioop until Python 3.13.
+WARNINGS = "error,ignore::DeprecationWarning:wyoming.audio"
 ROOT = Path(__file__).parent.parent
 NO_INDEX = re.compile(r"No matching distribution|Could not find a version|Failed to establish|Connection")
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch: tiny tensors lose more than they gain by threads
@@ -93,7 +95,7 @@ def program_environment(home: Path) -> dict[str, str]:
     """Environment for a subprocess: this kws, a home of its own, no debugging left on."""
     source = str(Path(kws.__file__).parent.parent)
     keep = {k: v for k, v in os.environ.items() if k != "KWS_DEBUG"}
-    return keep | {"HOME": str(home), "PYTHONPATH": source, "PYTHONWARNINGS": "error"}
+    return keep | {"HOME": str(home), "PYTHONPATH": source, "PYTHONWARNINGS": WARNINGS}
 
 
 def pip(python: Path | str, *arguments: object) -> None:

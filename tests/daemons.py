@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import yaml
-from conftest import RATE_HZ, program_environment, quiet
+from conftest import RATE_HZ, WARNINGS, program_environment, quiet
 
 from kws import client
 from kws.errors import KwsError
@@ -153,7 +153,7 @@ def running(room: Room | None, settings: dict[str, Any], **environment: str) -> 
     with tempfile.TemporaryDirectory(prefix="kws-") as name:  # a short path: sockets need it
         folder = Path(name)
         around = program_environment(folder) | (room.microphone.environment if room else {})
-        around |= {"PYTHONPATH": program_environment(folder)["PYTHONPATH"], "PYTHONWARNINGS": "error"}
+        around |= {"PYTHONPATH": program_environment(folder)["PYTHONPATH"], "PYTHONWARNINGS": WARNINGS}
         settings = {"microphone": {"device": NAME}} | settings
         daemon = Daemon(folder, around | environment, settings)
         try:

@@ -10,7 +10,8 @@ import soundfile
 
 from kws.audio import file_blocks, level_dbfs, paced, read_audio
 from kws.errors import AudioError
-from kws.microphone import Microphone, MicrophoneSettings, devices
+from kws.microphone import Microphone, MicrophoneSettings
+from kws.portaudio import devices
 
 RATE_HZ = 16_000
 

@@ -251,8 +251,9 @@ def test_disk_that_comes_back_is_used_again(tmp_path: Path, caplog: pytest.LogCa
 def test_disk_too_slow_leaves_captures_out_and_says_so_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    captures, disk = Captures(tmp_path / FOLDER, KEEP), threading.Event()
-    captures._put(disk.wait)  # the disk hangs
+    captures, disk, hangs = Captures(tmp_path / FOLDER, KEEP), threading.Event(), threading.Event()
+    captures._put(lambda: hangs.set() or disk.wait())
+    assert hangs.wait(10)
     for number in range(40):
         captures.store(noise(0.1), event(number), 0.1)
     assert len(caplog.messages) == 1

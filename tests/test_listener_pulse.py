@@ -16,7 +16,8 @@ from virtual_microphone import SoundServer, enter, needs_pulseaudio, wait_for
 from kws.audio import level_dbfs
 from kws.daemon.listener import Listener
 from kws.errors import AudioError
-from kws.microphone import Microphone, MicrophoneSettings, cut_off, refresh
+from kws.microphone import Microphone, MicrophoneSettings
+from kws.portaudio import cut_off, refresh
 
 pytestmark = needs_pulseaudio
 

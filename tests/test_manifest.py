@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kws import manifest as manifest_module
+from kws import files as files_module
 from kws.errors import ConfigError, KwsError, ModelError
 from kws.manifest import (
     MANIFEST_FILE,
@@ -146,7 +146,7 @@ def test_model_is_found_by_path_and_by_name(folder, monkeypatch, tmp_path):
     package = tmp_path / "site" / "kws"
     shutil.copytree(folder, package / "_models" / "notes")
     (package / "_models" / "unfinished").mkdir()
-    monkeypatch.setattr(manifest_module, "__file__", str(package / "manifest.py"))
+    monkeypatch.setattr(files_module, "__file__", str(package / "files.py"))
     assert installed_models() == [package / "_models" / "notes"]
     assert find_model("notes") == package / "_models" / "notes"
     assert find_model(folder) == find_model(str(folder)) == folder

@@ -1,4 +1,4 @@
-"""The whole way: a word is said at a virtual microphone, and Home Assistant's topics change; and back again."""
+"""The whole way: a word is said at a virtual microphone, and Home Assistant's topics change; and back."""
 
 import json
 import shutil

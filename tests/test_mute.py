@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 
 import pytest
 
@@ -24,7 +25,18 @@ def test_ends_by_itself(tmp_path):
     assert Mute(tmp_path).left_s == 0
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"until_s": "soon"}', '{"until": 1}'])
+@pytest.mark.parametrize("jump_s", [-86_400, 86_400])
+def test_clock_that_jumps_does_not_unmute(tmp_path, monkeypatch, jump_s):
+    mute = Mute(tmp_path)
+    mute.begin(60)
+    now_s = time.time()
+    monkeypatch.setattr("kws.daemon.mute.time.time", lambda: now_s + jump_s)
+    assert 59 < mute.left_s <= 60
+    assert Mute(tmp_path).left_s <= 60  # started before the clock was set: no longer than was asked for
+    assert (Mute(tmp_path).left_s > 0) is (jump_s < 0)
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{", '{"until_s": "soon", "seconds": 1}', '{"until": 1}'])
 def test_damaged_file_stays_muted(tmp_path, content, caplog):
     (tmp_path / FILE).write_text(content)
     assert Mute(tmp_path).left_s == math.inf

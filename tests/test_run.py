@@ -7,11 +7,14 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from conftest import program_environment
 from daemons import descriptors, needs_microphone, room, running  # noqa: F401 (a fixture)
+from virtual_microphone import SoundServer
 
 from kws.errors import KwsError
 
@@ -114,7 +117,7 @@ def test_muted_means_that_the_microphone_is_closed(room, settings, notes):  # no
         daemon.ask("mute", seconds=1)
         assert daemon.wait(lambda status: status["state"] == "muted")["muted_until"] is not None
         daemon.wait(listening)
-        for wrong in (-1, "long", 1e12):
+        for wrong in (-1, "long", 1e12, True):
             with pytest.raises(KwsError, match="cannot mute"):
                 daemon.ask("mute", seconds=wrong)
 
@@ -243,3 +246,49 @@ def test_kernel_sees_no_network_socket(room, settings, notes):  # noqa: F811
         assert "AF_UNIX" in text
         assert "AF_INET" not in text
         assert not list(daemon.folder.rglob("*onnxruntime*"))
+
+
+@pytest.fixture
+def server():
+    with tempfile.TemporaryDirectory(prefix="kws-") as folder:
+        server = SoundServer(Path(folder))
+        server.start()
+        yield server
+        server.close()
+
+
+def test_sound_server_that_hangs_or_dies_is_outlived(server, settings, notes_wav):
+    with running(None, settings, **server.environment) as daemon:
+        daemon.wait(listening)
+        server.kill(signal.SIGSTOP)
+        daemon.wait(lambda status: status["state"] == "lost", seconds=30)
+        server.kill(signal.SIGCONT)
+        daemon.wait(listening, seconds=60)
+        server.kill()
+        daemon.wait(lambda status: status["state"] == "lost", seconds=30)
+        spent_s = cpu_s(daemon.process.pid)
+        time.sleep(3)
+        assert cpu_s(daemon.process.pid) - spent_s < 1.5  # of three: it waits, and does not spin
+        server.start()
+        status = daemon.wait(listening, seconds=60)
+        assert status["audio"]["reopens"] >= 2
+        server.play(notes_wav).wait(10)
+        daemon.wait(lambda status: status["keywords"]["high note"]["detections"])
+        assert daemon.end() == 0
+        text = daemon.log.read_text()
+        assert "Traceback" not in text
+        assert "ALSA lib" not in text  # what C libraries print stays out of the log
+
+
+def test_daemon_ends_beside_a_sound_server_that_hangs(server, settings):
+    with running(None, settings, **server.environment) as daemon:
+        daemon.wait(listening)
+        server.kill(signal.SIGSTOP)
+        time.sleep(1)
+        assert daemon.status()["pid"] == daemon.process.pid
+        assert daemon.end() == 0
+
+
+def cpu_s(pid):
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""`kws bench`: CPU, memory and start-up of listening on this machine; or the speed of training."""
+"""`kws bench`: CPU, memory and start-up of listening here; many microphones; or the speed of training."""
 
 import argparse
 import json
@@ -15,6 +15,8 @@ def run(options: argparse.Namespace) -> int:
         found, show = _training(options), _print_training
     elif options.microphone:
         found, show = _microphone(options), _print_microphone
+    elif options.clients:
+        found, show = _clients(options), _print_clients
     else:
         found, show = bench(load_model(options.model), options.seconds), _print_listening
     if options.json:
@@ -28,6 +30,12 @@ def _microphone(options: argparse.Namespace) -> dict[str, Any]:
     from kws.evaluate.microphone_bench import bench_microphone  # noqa: PLC0415 (only this one needs it)
 
     return bench_microphone(load_model(options.model), options.seconds, options.peer, options.config)
+
+
+def _clients(options: argparse.Namespace) -> dict[str, Any]:
+    from kws.evaluate.clients_bench import bench_clients  # noqa: PLC0415 (only this one needs it)
+
+    return bench_clients(load_model(options.model), options.clients, options.seconds)
 
 
 def _training(options: argparse.Namespace) -> dict[str, Any]:
@@ -73,6 +81,22 @@ def _print_microphone(found: dict[str, Any]) -> None:
         f"{found['wakeups_per_s'] or 0:.0f} wake-ups/s, lost {found['lost_ms']:.0f} ms, "
         f"gate open {100 * (gate['duty_cycle'] or 0):.0f} % of the time"
     )
+
+
+def _print_clients(found: dict[str, Any]) -> None:
+    machine, delay = found["machine"], found["latency_ms"]
+    print(f"{found['model']} on {machine['cpu']}, {machine['cores']} cores, {machine['system']}")
+    print(", ".join(f"{name} {number}" for name, number in found["versions"].items()))
+    print(f"{found['clients']} clients of kws wyoming for {found['seconds']} s, all of them in sound:")
+    print(
+        f"CPU {found['cpu_ms_per_s']:.2f} ms/s for each, {100 * found['core_share']:.0f} % of a core in all: "
+        f"a core carries {found['clients_per_core']}"
+    )
+    print(
+        "end of a chunk to its answer: "
+        + ", ".join(f"{'longest' if p == 'p100' else p} {ms:.0f} ms" for p, ms in delay.items())
+    )
+    print(f"memory {found['memory_mb']:.0f} MB")
 
 
 def _print_training(found: dict[str, Any]) -> None:

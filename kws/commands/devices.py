@@ -3,7 +3,7 @@
 import argparse
 
 from kws.errors import AudioError
-from kws.microphone import devices
+from kws.portaudio import devices
 
 
 def run(_options: argparse.Namespace) -> int:

@@ -3,7 +3,7 @@
 import argparse
 import logging
 
-from kws.daemon import journal
+from kws.daemon import journal, stderr
 from kws.daemon.appliance import Appliance
 from kws.daemon.hearing import Chain
 from kws.daemon.settings import find_config, load_settings
@@ -18,6 +18,7 @@ def run(options: argparse.Namespace) -> int:
         for line in Chain.for_settings(load_settings(path), why).reason:
             print(line)
         return 0
+    stderr.keep_for_python()
     journal.set_up(logging.DEBUG if options.debug else logging.INFO)
     appliance = Appliance(path, why)
     for line in appliance.hearing.chain.reason:

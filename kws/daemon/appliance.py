@@ -20,7 +20,7 @@ from types import FrameType
 from typing import Any
 
 from kws import prometheus
-from kws.daemon import requests, systemd
+from kws.daemon import requests, stderr, systemd
 from kws.daemon.archive import FOLDER
 from kws.daemon.captures import Captures
 from kws.daemon.cost import Cost
@@ -29,7 +29,7 @@ from kws.daemon.hearing import CONTEXT_SECONDS, Chain, Heard, Hearing
 from kws.daemon.hooks import Hooks
 from kws.daemon.journal import fields
 from kws.daemon.listener import Listener, State
-from kws.daemon.mute import FOR_EVER, Mute
+from kws.daemon.mute import Mute
 from kws.daemon.outlets import Outlets
 from kws.daemon.server import Server
 from kws.daemon.settings import Settings, load_settings
@@ -85,6 +85,7 @@ class Appliance:
         self._next_minute_s = self.started_s + _MINUTE
         self._hanging_since_s: float | None = None
         self._fed_s = 0.0  # the watchdog
+        self._cannot_write = False  # prometheus_file
         self._resize_ring()
 
     @property
@@ -100,9 +101,9 @@ class Appliance:
             signal.signal(number, self._on_signal)
         gc.collect()
         gc.freeze()  # what is here now stays; the collector need not look at it again
-        self.listener.start(self.settings.microphone)
         if self.mute.left_s:
             self.listener.mute()
+        self.listener.start(self.settings.microphone)
         self.outlets.configure(self.settings)
         try:
             while not self._signals & {signal.SIGTERM, signal.SIGINT}:
@@ -176,7 +177,7 @@ class Appliance:
         waits = [_TURN_SECONDS, self._next_minute_s - now_s]
         if watchdog_s:
             waits.append(watchdog_s / 3)
-        if self.mute.until_s < FOR_EVER and self.mute.left_s:
+        if self.mute.left_s:
             waits.append(self.mute.left_s)
         if self._due:
             waits.append(self._due[0][0] - now_s)
@@ -277,6 +278,7 @@ class Appliance:
         """Become a new process of the same number: a thread that hangs in a C library cannot be ended."""
         systemd.status("starting anew: the sound system hung")
         self._end_all()
+        stderr.give_back()
         os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (there is no shell)
 
     def _every_minute(self) -> None:
@@ -288,8 +290,11 @@ class Appliance:
         if path is not None:
             try:
                 prometheus.write_textfile(Path(path), prometheus.exposition(snapshot(self)))
+                self._cannot_write = False
             except OSError as error:
-                _log.warning("cannot write %s (%s); correct prometheus_file", path, error.strerror)
+                if not self._cannot_write:  # once, not every minute
+                    _log.warning("cannot write %s (%s); correct prometheus_file", path, error.strerror)
+                self._cannot_write = True
 
     def silence(self, seconds: float | None) -> None:
         """Close the microphone for so long; None: until `unmute`."""

@@ -28,7 +28,8 @@ from kws.daemon.continuity import Continuity
 from kws.daemon.flat_line import FlatLine
 from kws.daemon.lookout import Lookout
 from kws.errors import AudioError
-from kws.microphone import Block, Microphone, MicrophoneSettings, cut_off, refresh
+from kws.microphone import Block, Microphone, MicrophoneSettings
+from kws.portaudio import cut_off, refresh
 
 State = Literal["opening", "listening", "silent", "lost", "muted"]
 

@@ -14,36 +14,45 @@ _log = logging.getLogger(__name__)
 
 
 class Mute:
-    """Muted until some time of the wall clock, as that is what a restart leaves."""
+    """Muted for some time.
+
+    While kws runs that is counted by a clock that does not jump. A restart leaves the time of day, which a
+    Raspberry Pi may not know yet: then it goes on for no longer than was asked for.
+    """
 
     def __init__(self, folder: Path) -> None:
         """`folder` keeps it; one that cannot be written costs the memory over a restart and a warning."""
         self._path = folder / FILE
-        self.until_s = 0.0
-        """Seconds since 1970; 0 is not muted, `FOR_EVER` until it is taken back."""
+        self._end_s: float | None = None  # monotonic
         try:
-            until_s = json.loads(self._path.read_text())["until_s"]
-            self.until_s = FOR_EVER if until_s is None else float(until_s)
+            kept = json.loads(self._path.read_text())
+            self._count(
+                None if kept["seconds"] is None else min(kept["until_s"] - time.time(), kept["seconds"])
+            )
         except FileNotFoundError:
             pass
         except (OSError, ValueError, KeyError, TypeError) as error:
             # It was once written by a user who wanted silence: a damaged file keeps it.
             _log.warning("cannot read %s (%s); muted until: kws unmute", self._path, error)
-            self.until_s = FOR_EVER
+            self._count(None)
 
     @property
     def left_s(self) -> float:
-        """Seconds that it goes on for; 0 when it is not muted."""
-        return max(0.0, self.until_s - time.time())
+        """Seconds that it goes on for, infinity until `end`; 0 when it is not muted."""
+        return 0.0 if self._end_s is None else max(0.0, self._end_s - time.monotonic())
 
     def begin(self, seconds: float | None) -> None:
         """Mute for so long; None is until `end`."""
-        self.until_s = FOR_EVER if seconds is None else time.time() + seconds
-        self._keep(json.dumps({"until_s": None if seconds is None else self.until_s}))
+        self._count(seconds)
+        until_s = None if seconds is None else time.time() + seconds
+        self._keep(json.dumps({"until_s": until_s, "seconds": seconds}))
+
+    def _count(self, seconds: float | None) -> None:
+        self._end_s = FOR_EVER if seconds is None else time.monotonic() + seconds
 
     def end(self) -> None:
         """Listen again."""
-        self.until_s = 0.0
+        self._end_s = None
         try:
             self._path.unlink(missing_ok=True)
         except OSError as error:

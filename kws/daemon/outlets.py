@@ -7,10 +7,11 @@ from typing import Any
 from kws.daemon.settings import Settings
 from kws.network.mqtt import Mqtt, MqttSettings
 from kws.network.webhook import Webhook, WebhookSettings
+from kws.network.wyoming.thread import Wyoming
 
 
 class Outlets:
-    """The bridge to MQTT and the webhooks, each on a thread of its own.
+    """The Wyoming server, the bridge to MQTT and the webhooks, each on a thread of its own.
 
     Args:
         folder: Of the daemon's sockets, which the bridge uses as any other client.
@@ -18,6 +19,7 @@ class Outlets:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._wyoming = Wyoming()
         self._mqtt: Mqtt | None = None
         self._mqtt_settings: MqttSettings | None = None
         self._webhooks: list[Webhook] = []
@@ -25,6 +27,7 @@ class Outlets:
 
     def configure(self, settings: Settings) -> None:
         """Begin, change or end what the settings say; what stays the same goes on."""
+        self._wyoming.configure(settings.wyoming, settings.gate)
         if settings.mqtt != self._mqtt_settings:
             self._close_mqtt()
             self._mqtt_settings = settings.mqtt
@@ -43,6 +46,7 @@ class Outlets:
 
     def close(self) -> None:
         """Take leave, within seconds."""
+        self._wyoming.close()
         self._close_mqtt()
         self._close_webhooks()
 

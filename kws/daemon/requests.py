@@ -45,9 +45,11 @@ def answer(appliance: "Appliance", request: Message, may_control: bool) -> Messa
 
 
 def _seconds(seconds: Any) -> float | None:
-    if seconds is not None and not (isinstance(seconds, (int, float)) and 0 < seconds <= _MUTE_MAX_S):
+    if seconds is None:
+        return None
+    if type(seconds) not in (int, float) or not 0 < seconds <= _MUTE_MAX_S:  # True is no time
         raise KwsError(f"cannot mute for {seconds!r} seconds; name a time above 0, of at most a year")
-    return seconds
+    return float(seconds)
 
 
 def _rates(rates: Any) -> dict[str, float | None]:

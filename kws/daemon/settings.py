@@ -11,6 +11,7 @@ from kws.gate import GateSettings
 from kws.microphone import MicrophoneSettings
 from kws.network.mqtt import MqttSettings
 from kws.network.webhook import WebhookSettings
+from kws.network.wyoming.settings import WyomingSettings
 from kws.power import PowerSettings
 
 SYSTEM_FILE = Path("/etc/kws/kws.yaml")
@@ -34,6 +35,8 @@ class Settings:
     """None: no MQTT."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     power: PowerSettings = field(default_factory=PowerSettings)
+    wyoming: WyomingSettings | None = None
+    """Hear for other machines too; None: no network."""
     prometheus_file: str | None = None
     """Where a Prometheus text file is kept, for node exporter's textfile collector; written once a minute."""
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from kws.daemon.appliance import Appliance
 
 _HOUR = 3600
+_VERSION = kws.__version__  # looked up in a file
 
 
 class Counts:
@@ -42,7 +43,7 @@ def snapshot(appliance: "Appliance") -> dict[str, Any]:
         "reason": listener.reason,
         "started": appliance.started.isoformat(timespec="seconds"),
         "uptime_s": round(now_s - appliance.started_s, 1),
-        "kws": kws.__version__,
+        "kws": _VERSION,
         "pid": os.getpid(),
         "instance": appliance.server.folder.name.partition("-")[2] or None,
         "model": _model(appliance),
@@ -153,9 +154,10 @@ def _scores(appliance: "Appliance") -> dict[str, float]:
 
 def muted_until(mute: Mute) -> str | None:
     """None also while it is muted until somebody unmutes it: `state` says that."""
-    if not mute.left_s or math.isinf(mute.until_s):
+    left_s = mute.left_s
+    if not left_s or math.isinf(left_s):
         return None
-    return datetime.fromtimestamp(mute.until_s, UTC).isoformat(timespec="seconds")
+    return datetime.fromtimestamp(time.time() + left_s, UTC).isoformat(timespec="seconds")
 
 
 def _received_s(appliance: "Appliance") -> float:

@@ -1,5 +1,6 @@
-"""Standard error for Python alone."""
+"""Standard error for Python alone, or for everybody again."""
 
+import faulthandler
 import os
 import sys
 
@@ -16,3 +17,11 @@ def keep_for_python() -> None:
     os.dup2(nowhere, 2)
     os.close(nowhere)
     sys.stderr = kept
+    if faulthandler.is_enabled():
+        faulthandler.enable(kept)  # it had taken the old way
+
+
+def give_back() -> None:
+    """Undo `keep_for_python`, for the program that this process becomes."""
+    sys.stderr.flush()
+    os.dup2(sys.stderr.fileno(), 2)

@@ -1,0 +1,101 @@
+"""The server as a thread of the daemon. Without `wyoming:` in kws.yaml nothing of it is even loaded."""
+
+import logging
+import random
+import threading
+from typing import TYPE_CHECKING
+
+from kws.errors import ConfigError, KwsError, MissingExtra
+from kws.gate import GateSettings
+from kws.network.wyoming.settings import WyomingSettings, require
+
+if TYPE_CHECKING:
+    import asyncio
+
+_RETRY_SECONDS = (1.0, 60.0)
+"""Before the second attempt, and at most."""
+_STOP_SECONDS = 3.0
+
+_log = logging.getLogger(__name__)
+
+
+class Wyoming:
+    """What the daemon has of the server: none until `configure` is given settings."""
+
+    def __init__(self) -> None:
+        self._wanted: tuple[WyomingSettings, GateSettings] | None = None
+        self._serving: _Serving | None = None
+
+    def configure(self, settings: WyomingSettings | None, gate: GateSettings) -> None:
+        """Serve with these settings from now on, None: not at all; clients are let go if they changed."""
+        wanted = None if settings is None else (settings, gate)
+        if wanted == self._wanted:
+            return
+        self.close()
+        if wanted is not None:
+            self._wanted, self._serving = wanted, _Serving(*wanted)
+            self._serving.start()
+
+    def close(self) -> None:
+        """Let go of all clients; returns when the thread has ended, or after a few seconds."""
+        if self._serving is not None:
+            self._serving.stop()
+        self._wanted = self._serving = None
+
+
+class _Serving(threading.Thread):
+    """Whatever happens here ends in the log; what may pass is tried again."""
+
+    def __init__(self, settings: WyomingSettings, gate: GateSettings) -> None:
+        super().__init__(name="wyoming", daemon=True)
+        self._settings, self._gate = settings, gate
+        self._is_stopped = threading.Event()
+        self._lock = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping: asyncio.Event | None = None
+
+    def stop(self) -> None:
+        self._is_stopped.set()
+        with self._lock:
+            if self._loop is not None and self._stopping is not None:
+                self._loop.call_soon_threadsafe(self._stopping.set)
+        self.join(_STOP_SECONDS)
+
+    def run(self) -> None:
+        wait_s, most_s = _RETRY_SECONDS
+        while not self._is_stopped.is_set():
+            try:
+                self._serve()
+            except (ConfigError, MissingExtra) as error:
+                _log.error("Wyoming: not served: %s", error)
+                return
+            except (KwsError, OSError) as error:
+                _log.error("Wyoming: not served, trying again: %s", error)
+            except Exception:
+                _log.exception("Wyoming: not served, trying again")
+            self._is_stopped.wait(wait_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
+            wait_s = min(2 * wait_s, most_s)
+
+    def _serve(self) -> None:
+        require(self._settings)
+        if self._settings.address.scheme == "stdio":
+            raise ConfigError("a daemon has no standard input; set wyoming.uri to tcp://127.0.0.1:10400")
+        import asyncio  # noqa: PLC0415 (megabytes, only when wanted)
+
+        from kws.network.wyoming.catalogue import Catalogue  # noqa: PLC0415
+        from kws.network.wyoming.server import Server  # noqa: PLC0415
+
+        server = Server(self._settings, Catalogue(self._settings), self._gate)
+
+        async def serve() -> None:
+            stopping = asyncio.Event()
+            with self._lock:
+                self._loop, self._stopping = asyncio.get_running_loop(), stopping
+            try:
+                if not self._is_stopped.is_set():
+                    await server.run(stopping)
+            finally:
+                with self._lock:
+                    self._loop = self._stopping = None
+
+        asyncio.run(serve())

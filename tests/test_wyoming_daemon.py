@@ -1,0 +1,115 @@
+"""`wyoming:` in kws.yaml: the server as a thread of the daemon, which listens whatever becomes of it."""
+
+import asyncio
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from conftest import RATE_HZ, program_environment
+from daemons import running
+from wyoming.client import AsyncClient
+from wyoming.info import Describe
+from wyoming_server import ANSWER_SECONDS, chunks, names, read, say, told
+
+
+@pytest.fixture
+def settings(toy_folder):
+    return {
+        "model": str(toy_folder),
+        "wyoming": {"uri": "tcp://127.0.0.1:0", "models": [str(toy_folder)], "refractory_seconds": 1.0},
+    }
+
+
+def serving(daemon, count=1):
+    """Where the daemon has said that it serves, for the `count`th time."""
+    end_s = time.monotonic() + ANSWER_SECONDS
+    while len(found := re.findall(r"serving at (tcp://\S+)", daemon.log.read_text())) < count:
+        assert time.monotonic() < end_s, daemon.log.read_text()
+        time.sleep(0.05)
+    return found[-1]
+
+
+def talk(uri, *what):
+    async def conversation():
+        async with AsyncClient.from_uri(uri) as client:
+            await say(client, *what)
+            return await told(client)
+
+    return names(asyncio.run(conversation()))
+
+
+def test_daemon_hears_for_others_until_it_is_reloaded_without(settings, notes):
+    with running(None, settings) as daemon:
+        daemon.told("READY=1")
+        first = serving(daemon)
+        assert talk(first, *chunks(notes)) == ["low_note", "high_note"]
+        assert not daemon.heard(), "what others send is no event of the daemon"
+
+        settings["wyoming"]["refractory_seconds"] = 5.0
+        daemon.write(settings)
+        daemon.ask("reload")
+        second = serving(daemon, 2)
+        assert talk(second, *chunks(notes)) == ["low_note"]
+        with pytest.raises(ConnectionRefusedError):
+            talk(first)
+
+        daemon.write(settings | {"wyoming": None})
+        daemon.ask("reload")
+        with pytest.raises(ConnectionRefusedError):
+            talk(second)
+        assert daemon.end() == 0
+        assert "Traceback" not in daemon.log.read_text()
+
+
+def test_clients_are_let_go_when_the_daemon_ends(settings):
+    async def until_the_end(daemon, uri):
+        async with AsyncClient.from_uri(uri) as client:
+            await say(client, Describe(), *chunks(np.zeros(RATE_HZ, np.float32)))
+            assert (await read(client)).type == "info"
+            code = await asyncio.to_thread(daemon.end)
+            assert await read(client) is None
+            return code
+
+    with running(None, settings) as daemon:
+        assert asyncio.run(until_the_end(daemon, serving(daemon))) == 0
+        assert "Traceback" not in daemon.log.read_text()
+
+
+def test_port_that_is_taken_delays_the_server_only(settings):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        uri = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        settings["wyoming"]["uri"] = uri
+        with running(None, settings) as daemon:
+            daemon.told("READY=1")
+            while "trying again" not in daemon.log.read_text():
+                assert daemon.status()
+                time.sleep(0.05)
+            other.close()
+            assert serving(daemon) == uri
+            assert talk(uri, Describe()) == ["info"]
+
+
+def test_missing_model_does_not_keep_the_daemon_from_listening(settings):
+    settings["wyoming"]["models"] = ["nothing"]
+    with running(None, settings) as daemon:
+        daemon.told("READY=1")
+        while "there is no model 'nothing'" not in daemon.log.read_text():
+            assert daemon.status()
+            time.sleep(0.05)
+        assert daemon.end() == 0
+
+
+def test_daemon_without_it_loads_nothing_of_it(tmp_path):
+    code = "import sys, kws.daemon.appliance; print(*sys.modules, sep='\\n')"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=program_environment(tmp_path),
+    )
+    assert not {"asyncio", "wyoming", "zeroconf"} & set(done.stdout.split())
