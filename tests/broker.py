@@ -102,7 +102,7 @@ class Observer:
         self._is_subscribed.clear()
 
     def _on_message(self, _client: Any, _data: Any, message: Any) -> None:
-        self.seen.append(Seen(message.topic, message.payload.decode(), message.retain))
+        self.seen.append(Seen(message.topic, message.payload.decode(errors="replace"), message.retain))
 
     def say(self, topic: str, payload: str | bytes, retain: bool = False) -> None:
         self._client.publish(topic, payload, qos=1, retain=retain).wait_for_publish(10)
@@ -113,7 +113,7 @@ class Observer:
     def wait(self, condition: Callable[[], Any], seconds: float = 20) -> Any:
         end_s = time.monotonic() + seconds
         while not (found := condition()):
-            assert time.monotonic() < end_s, f"waited {seconds} s, seen: {self.seen[-20:]}"
+            assert time.monotonic() < end_s, f"waited {seconds} s, seen: {self.seen[-4:]}"
             time.sleep(0.02)
         return found
 

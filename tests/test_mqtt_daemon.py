@@ -103,14 +103,16 @@ def test_the_last_will_speaks_for_a_daemon_that_was_killed(room, settings, broke
 
 def test_listening_goes_on_without_a_broker(room, settings, notes, broker, observer):  # noqa: F811
     broker.kill()
-    with running(room, settings | {"mqtt": bridge(broker)}) as daemon:
+    with running(room, settings) as daemon:
         daemon.wait(lambda status: status["state"] == "listening" and status["audio"]["received_s"] > 0.2)
+        daemon.write(settings | {"mqtt": bridge(broker)})
+        daemon.ask("reload")
         room.say(notes)
         daemon.wait(lambda status: status["keywords"]["high note"]["detections"])
         assert observer.payloads(f"{BASE}/event") == []
         assert daemon.log.read_text().count("Connection refused") == 1  # however often it was tried
         daemon.write(settings)
-        daemon.ask("reload")  # without mqtt
+        daemon.ask("reload")
         assert daemon.end() == 0
 
 

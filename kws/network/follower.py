@@ -30,8 +30,8 @@ class Follower:
         self._events: deque[tuple[float, Message]] = deque(maxlen=LIMIT)
         self._is_over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
-        self.is_up = False
-        """Whether the daemon runs."""
+        self.is_up: bool | None = None
+        """Whether the daemon runs; None before the first look."""
 
     def start(self) -> None:
         """Begin."""

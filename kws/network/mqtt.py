@@ -30,6 +30,8 @@ CREDENTIAL = "mqtt"
 """Name of the systemd credential that holds the password, if no file is named."""
 TRIGGER_S = 10.0
 """A device trigger says "now": for an older event it is not sent."""
+HOLD_S = 15.0
+"""After an outage Home Assistant connects later than we do, and says so; older events wait so long for that."""
 
 _PLAIN_PORT, _TLS_PORT = 1883, 8883
 _SOON_S = 0.5  # after an event; so many events are one state
@@ -133,7 +135,7 @@ class Mqtt:
         self._words: list[str] = []
         self._described: Message | None = None
         self._commands: dict[str, bytes] = {}
-        self._next_command_s = self._state_s = self._announce_s = 0.0
+        self._next_command_s = self._state_s = self._announce_s = self._hold_s = 0.0
 
     def start(self) -> None:
         """Run in a thread."""
@@ -177,12 +179,12 @@ class Mqtt:
         """Until the connection ends (KwsError) or we do."""
         settings, self._complaint = self._settings, None
         _log.info("mqtt: connected to %s:%d as %s", settings.host, settings.tcp_port, self._topics.device)
-        self._announce_s, was_up = 0.0, None
+        self._announce_s, self._hold_s, was_up = 0.0, time.monotonic() + HOLD_S, None
         while not self._is_over.is_set():
             is_up = self._follower.is_up
             if is_up is not was_up:
                 was_up, self._announce_s = is_up, 0.0
-                if not is_up:
+                if is_up is False:
                     broker.publish(self._topics.availability, discovery.OFFLINE, retain=True)
             self._take_events()
             self._take_messages(broker)
@@ -193,11 +195,13 @@ class Mqtt:
         broker.publish(self._topics.availability, discovery.OFFLINE, retain=True)
         broker.drain()
 
-    def _sleep_s(self, is_up: bool) -> float:
+    def _sleep_s(self, is_up: bool | None) -> float:
         now_s = time.monotonic()
         due_s = [self._state_s, self._announce_s] if is_up else [now_s + self._settings.state_seconds]
         if self._commands:
             due_s.append(self._next_command_s)
+        if self._outbox and self._hold_s > now_s:
+            due_s.append(self._hold_s)
         return max(0.0, min(due_s) - now_s)
 
     def _take_events(self) -> None:
@@ -224,6 +228,7 @@ class Mqtt:
         if topic == self._topics.birth:
             if payload == b"online":
                 self._announce_s = time.monotonic() + uniform(0, _BIRTH_S)  # noqa: S311
+                self._hold_s = min(self._hold_s, self._announce_s)
             return
         try:
             discovery.command(self._topics, self._words, topic, payload)
@@ -274,9 +279,12 @@ class Mqtt:
             self._state_s = min(self._state_s, time.monotonic() + _SOON_S)
 
     def _send_events(self, broker: Broker) -> None:
+        is_holding = time.monotonic() < self._hold_s
         for key, age_s, event in self._outbox.unsent():
             if age_s <= TRIGGER_S:
                 broker.publish(self._topics.keyword(event["keyword"]), discovery.DETECTED)
+            elif is_holding:
+                continue
             payload = json.dumps(discovery.event(event, age_s))
             self._outbox.sent(key, broker.publish(self._topics.event, payload))
 
