@@ -92,6 +92,19 @@ def settings_at(manifest: Manifest, rates: Rates) -> list[Setting]:
     return found
 
 
+def measured_spans(manifest: Manifest) -> dict[str, tuple[float, float]]:
+    """Of each keyword with an operating curve the lowest and the highest false accepts per day on it."""
+    curves = {keyword: _usable(curve) for keyword, curve in manifest.operating_curve.items()}
+    return {
+        keyword: (
+            HOURS_PER_DAY * curve[0].false_accepts_per_hour,
+            HOURS_PER_DAY * curve[-1].false_accepts_per_hour,
+        )
+        for keyword, curve in curves.items()
+        if curve
+    }
+
+
 def detector_settings(manifest: Manifest, rates: Rates | None) -> DetectorSettings:
     """The manifest's detector with the thresholds of wanted rates; keywords without one keep theirs."""
     if rates is None:

@@ -12,13 +12,15 @@ import signal
 import sys
 import time
 from collections import deque
+from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from kws import prometheus
-from kws.daemon import stderr, systemd
+from kws.daemon import requests, stderr, systemd
 from kws.daemon.archive import FOLDER
 from kws.daemon.captures import Captures
 from kws.daemon.cost import Cost
@@ -28,13 +30,13 @@ from kws.daemon.hooks import Hooks
 from kws.daemon.journal import fields
 from kws.daemon.listener import Listener, State
 from kws.daemon.mute import Mute
+from kws.daemon.outlets import Outlets
 from kws.daemon.server import Server
 from kws.daemon.settings import Settings, load_settings
-from kws.daemon.snapshot import Counts, muted_until, snapshot
-from kws.errors import ConfigError, KwsError
+from kws.daemon.snapshot import Counts, snapshot
+from kws.errors import KwsError
 from kws.events import Detection
 from kws.folders import runtime_folder, state_folder
-from kws.network.wyoming.thread import Wyoming
 
 INTERRUPTED = 130
 
@@ -43,33 +45,34 @@ _HANGING_SECONDS = 10.0  # for an audio thread that hangs in the sound system to
 _MINUTE = 60.0
 _STOP_SECONDS = 3.0  # for the audio thread to close the microphone
 _LAST_EVENTS = 10
-_MUTE_MAX_S = 366 * 86_400
 
 _log = logging.getLogger(__name__)
 
 
 class Appliance:
-    """One daemon, from its configuration to its end. Building it reads configuration and model.
+    """One daemon, from its configuration to its end.
+
+    Building it reads configuration and model, and takes the folder of its sockets.
 
     Raises:
-        KwsError: the configuration or the model cannot be used.
+        KwsError: the configuration or the model cannot be used, or another daemon runs already.
     """
 
     def __init__(self, config: Path | None, why: str) -> None:
         self.config_path, self.config_reason = config, why
         self.settings = load_settings(config)
-        self.server = Server(runtime_folder(), self._answer)
+        self.server = Server(runtime_folder(), partial(requests.answer, self))
         self.hearing = Hearing(Chain.for_settings(self.settings, why), self.server.wake)
+        self.server.open()  # before anything is written: the folders may be another daemon's
         rate_hz = self.hearing.sample_rate_hz
-        # Looked up at each call, so that nothing of the audio path needs to know of a reload.
         self.listener = Listener(rate_hz, self.hearing.hear, self.hearing.lost, self._tell)
         self.hooks = Hooks(self.settings.hooks)
+        self.outlets = Outlets(self.server.folder)
         self.state_folder = state_folder()
         self.mute = Mute(self.state_folder)
         self.captures = Captures(self.state_folder / FOLDER, self.settings.capture, rate_hz)
         self.feedback = Feedback(self.state_folder, self.words, self.captures)
         self.cost = Cost(self.settings.power)
-        self.wyoming = Wyoming()
         self.counts = Counts()
         self.last_events: deque[dict[str, Any]] = deque(maxlen=_LAST_EVENTS)
         self.started, self.started_s = datetime.now(UTC), time.monotonic()
@@ -94,7 +97,6 @@ class Appliance:
 
     def run(self) -> int:
         """Listen until SIGTERM (returns 0) or SIGINT (returns 130)."""
-        self.server.open()
         signal.set_wakeup_fd(self.server.wake_fd, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
@@ -103,7 +105,7 @@ class Appliance:
         if self.mute.left_s:
             self.listener.mute()
         self.listener.start(self.settings.microphone)
-        self.wyoming.configure(self.settings.wyoming, self.settings.gate)
+        self.outlets.configure(self.settings)
         try:
             while not self._signals & {signal.SIGTERM, signal.SIGINT}:
                 self._turn()
@@ -133,6 +135,7 @@ class Appliance:
             self.listener.reopen(settings.microphone)
         if settings.hooks != old.hooks:
             self.hooks.configure(settings.hooks)
+        self.outlets.configure(settings)
         if settings.capture != old.capture:
             self.captures.close()
             self.captures = Captures(
@@ -140,7 +143,6 @@ class Appliance:
             )
         if settings.power != old.power:
             self.cost.configure(settings.power)
-        self.wyoming.configure(settings.wyoming, settings.gate)
         self.feedback.keywords, self.feedback.captures = self.words, self.captures
         self._resize_ring()
 
@@ -165,7 +167,7 @@ class Appliance:
         now_s = time.monotonic()
         self._store_due(now_s)
         if self.listener.state == "muted" and not self.mute.left_s:
-            self._unmute()
+            self.unmute()
         self._look_after_audio(now_s)
         if now_s >= self._next_minute_s:
             self._next_minute_s = now_s + _MINUTE
@@ -241,6 +243,7 @@ class Appliance:
         self.feedback.heard(event)
         self.server.publish(event)
         self.hooks.start(event)
+        self.outlets.put(event)
         return event
 
     def _store_due(self, now_s: float) -> None:
@@ -294,43 +297,33 @@ class Appliance:
                     _log.warning("cannot write %s (%s); correct prometheus_file", path, error.strerror)
                 self._cannot_write = True
 
-    def _answer(self, request: dict[str, Any], may_control: bool) -> dict[str, Any]:
-        kind = request["request"]
-        if kind == "status":
-            return snapshot(self)
-        if kind not in ("mute", "unmute", "reload", "feedback"):
-            raise KwsError(f"there is no request {kind!r}; upgrade kws, or see: kws --help")
-        if not may_control:
-            raise KwsError(f"{kind} is not for this socket; use the one for control")
-        if kind == "mute":
-            self._mute(request.get("seconds"))
-        elif kind == "unmute":
-            self._unmute()
-        elif kind == "reload":
-            self.reload()
-            if self.config_error:
-                raise ConfigError(self.config_error)
-        else:
-            return self._take_feedback(request)
-        return {"state": self.listener.state, "muted_until": muted_until(self.mute)}
-
-    def _mute(self, seconds: Any) -> None:
-        is_time = type(seconds) in (int, float) and 0 < seconds <= _MUTE_MAX_S  # True is no time
-        if seconds is not None and not is_time:
-            raise KwsError(f"cannot mute for {seconds!r} seconds; name a time above 0, of at most a year")
+    def silence(self, seconds: float | None) -> None:
+        """Close the microphone for so long; None: until `unmute`."""
         self.mute.begin(seconds)
         self.listener.mute()
 
-    def _unmute(self) -> None:
+    def unmute(self) -> None:
+        """Open it again."""
         self.mute.end()
         self.listener.unmute()
 
-    def _take_feedback(self, request: dict[str, Any]) -> dict[str, Any]:
-        label = request.get("kind")
-        if label not in ("false", "missed"):
-            raise KwsError(f"feedback is false or missed, not {label!r}; say one of them")
-        ring = self.hearing.ring
-        return self.feedback.add(label, request.get("keyword"), ring.last(ring.samples))
+    def choose_rates(self, changes: dict[str, float | None]) -> None:
+        """Listen with other rates of false accepts per day, until the next reload or restart.
+
+        Args:
+            changes: Of the words that change; None: as in the model.
+
+        Raises:
+            ConfigError: an unknown word, or one whose curve was not measured; nothing has changed.
+        """
+        model, rates = self.hearing.chain.model, self.settings.false_accepts_per_day
+        old = rates if isinstance(rates, dict) else dict.fromkeys(model.manifest.keywords, rates)
+        new = {word: rate for word, rate in (old | changes).items() if rate is not None}
+        settings = replace(self.settings, false_accepts_per_day=new or None)
+        self.hearing.change(Chain.for_model(model, settings, "false_accepts_per_day was set by request"))
+        self.settings = settings
+        _log.info("thresholds: %s", "; ".join(self.hearing.chain.reason[1:]))
+        self._publish({"event": "config", "error": self.config_error})
 
     def _status_line(self) -> str:
         """What `systemctl status` shows."""
@@ -350,7 +343,7 @@ class Appliance:
 
     def _end_all(self) -> None:
         signal.set_wakeup_fd(-1)
-        self.wyoming.close()
+        self.outlets.close()
         self.hooks.close()
         self.captures.close()
         self.server.close()

@@ -58,7 +58,12 @@ class Chain(NamedTuple):
             ModelError: the model is missing, damaged or of another version.
             ConfigError: a wanted rate names no keyword of it, or its curve was never measured.
         """
-        model, rates = load_model(settings.model), settings.false_accepts_per_day
+        return cls.for_model(load_model(settings.model), settings, why)
+
+    @classmethod
+    def for_model(cls, model: Model, settings: Settings, why: str) -> "Chain":
+        """Build it with a model that is loaded; ConfigError as `for_settings`."""
+        rates = settings.false_accepts_per_day
         return cls(
             model,
             Pipeline(model, rates, settings.gate),

@@ -9,6 +9,8 @@ from kws.daemon.hooks import HookSettings
 from kws.errors import ConfigError
 from kws.gate import GateSettings
 from kws.microphone import MicrophoneSettings
+from kws.network.mqtt import MqttSettings
+from kws.network.webhook import WebhookSettings
 from kws.network.wyoming.settings import WyomingSettings
 from kws.power import PowerSettings
 
@@ -28,6 +30,9 @@ class Settings:
     microphone: MicrophoneSettings = field(default_factory=MicrophoneSettings)
     gate: GateSettings = field(default_factory=GateSettings)
     hooks: tuple[HookSettings, ...] = ()
+    webhooks: tuple[WebhookSettings, ...] = ()
+    mqtt: MqttSettings | None = None
+    """None: no MQTT."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
     power: PowerSettings = field(default_factory=PowerSettings)
     wyoming: WyomingSettings | None = None

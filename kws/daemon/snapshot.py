@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import kws
 from kws.daemon.mute import Mute
 from kws.events import Detection, NearMiss
+from kws.operating import measured_spans
 
 if TYPE_CHECKING:
     from kws.daemon.appliance import Appliance
@@ -82,7 +83,22 @@ def _model(appliance: "Appliance") -> dict[str, Any]:
         "sha256": model.manifest.model.sha256,
         "keywords": list(model.manifest.words),
         "thresholds": {k: round(t, 6) for k, t in pipeline.detector.settings.thresholds.items()},
+        "false_accepts_per_day": _rates(appliance),
         "reason": "; ".join(appliance.hearing.chain.reason),
+    }
+
+
+def _rates(appliance: "Appliance") -> dict[str, Any]:
+    """Of each keyword the wanted rate, None for the model's own threshold, and what its curve spans."""
+    manifest, wanted = appliance.hearing.chain.model.manifest, appliance.settings.false_accepts_per_day
+    spans = measured_spans(manifest)
+    return {
+        word: {
+            "wanted": wanted.get(word) if isinstance(wanted, dict) else wanted,
+            "lowest": spans[word][0] if word in spans else None,
+            "highest": spans[word][1] if word in spans else None,
+        }
+        for word in manifest.words
     }
 
 
