@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
-from conftest import RATE_HZ
+from conftest import RATE_HZ, quiet
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wyoming.client import AsyncClient
@@ -19,6 +19,7 @@ from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 from kws import config
 from kws.daemon.settings import Settings
 from kws.errors import ConfigError
+from kws.gate import GateSettings
 from kws.network.wyoming import server
 from kws.network.wyoming.announcement import SERVICE, announced
 from kws.network.wyoming.catalogue import Catalogue
@@ -138,6 +139,21 @@ def test_session_survives_any_events(catalogue, events):
         for reply in replies:
             assert reply.type in {"info", "pong", "detection", "not-detected"}
             json.dumps(reply.data)
+
+
+def test_gate_of_a_session_skips_silence_and_neither_words_nor_time(catalogue, notes):
+    """After 15 s of a quiet room the low note begins at 16 s; the time told is that of the stream."""
+    session = Session(catalogue, 2.0, GateSettings())
+    audio = encoded(np.concatenate([quiet(15), notes[: 2 * RATE_HZ]]), 2, 1)
+    told = []
+    for first in range(0, len(audio), 2048):
+        data = {"rate": RATE_HZ, "width": 2, "channels": 1}
+        told += filter(None, session.handle(Event("audio-chunk", data, audio[first : first + 2048])))
+    (pipeline,) = session._known.values()
+    assert pipeline.gate.skipped_samples > 2 * RATE_HZ
+    (detection,) = told
+    assert detection.data["name"] == "low_note"
+    assert 16_000 < detection.data["timestamp"] < 16_500
 
 
 @given(
