@@ -31,6 +31,20 @@ def test_bench_command_prints_text_or_json(run_kws, toy_folder, json_wanted):
         assert "CPU per second of audio" in done.stdout
 
 
+def test_bench_of_clients_says_what_each_costs_and_how_fast_it_is_answered(run_kws, toy_folder):
+    done = run_kws("bench", "--model", toy_folder, "--clients", 3, "--seconds", 2, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["model"], found["clients"], found["seconds"]) == ("notes", 3, 2)
+    assert 0 < found["cpu_ms_per_s"] < 1000
+    assert found["core_share"] == pytest.approx(3 * found["cpu_ms_per_s"] / 1000)
+    assert found["clients_per_core"] == int(1000 / found["cpu_ms_per_s"])
+    delays_ms = [found["latency_ms"][p] for p in ("p50", "p95", "p99", "p100")]
+    assert delays_ms[0] > 0
+    assert delays_ms == sorted(delays_ms)
+    assert found["memory_mb"] > 20
+
+
 @pytest.mark.train
 def test_bench_of_training_projects_the_recipe(tmp_path):
     pytest.importorskip("torch", reason="needs the train extra")

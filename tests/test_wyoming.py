@@ -21,6 +21,7 @@ from wyoming.wake import Detect
 from wyoming_server import ANSWER_SECONDS, RATE_HZ, Serving, chunks, names, read, say, told
 
 import kws
+from kws.errors import MissingExtra
 
 
 @pytest.fixture(scope="module")
@@ -331,6 +332,45 @@ def test_standard_input_must_be_a_pipe(tmp_path, toy_folder):
         )
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "needs pipes" in done.stderr
+
+
+def test_missing_extra_is_named(tmp_path):
+    code = "import sys; sys.modules['wyoming'] = None; from kws.cli import main; sys.exit(main(['wyoming']))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env=program_environment(tmp_path),
+    )
+    assert (done.returncode, done.stderr) == (
+        MissingExtra.exit_code,
+        "kws: wyoming is not installed; run: pip install 'kws[wyoming]'\n",
+    )
+
+
+def test_copy_of_the_program_takes_along_what_is_installed_of_it(tmp_path):
+    """The service runs from such a copy; of other extras nothing is copied."""
+    metadata = tmp_path / "kws-1.dist-info"
+    metadata.mkdir()
+    (metadata / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: kws\nVersion: 1\nRequires-Dist: numpy\n"
+        'Requires-Dist: wyoming; extra == "wyoming"\n'
+        'Requires-Dist: not-installed-mqtt; extra == "mqtt"\n'
+        'Requires-Dist: pytest; extra == "train"\n'
+    )
+    (metadata / "RECORD").write_text("kws-1.dist-info/METADATA,,\n")
+    code = "from kws.program import distributions; print(*sorted(d.name for d in distributions()))"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+        env=program_environment(tmp_path) | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+    )
+    assert done.stdout.split() == ["kws", "numpy", "wyoming"]
 
 
 def test_port_that_is_taken_is_named(server, run_kws, toy_folder):

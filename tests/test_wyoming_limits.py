@@ -2,20 +2,25 @@
 
 import asyncio
 import json
+from contextlib import AsyncExitStack
 
 import numpy as np
 import pytest
-from conftest import RATE_HZ
+from conftest import RATE_HZ, quiet
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from wyoming.client import AsyncClient
 from wyoming.event import Event
-from wyoming_server import encoded
+from wyoming.ping import Ping
+from wyoming_server import encoded, read, say, told
 from zeroconf import ServiceStateChange
 from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from kws import config
 from kws.daemon.settings import Settings
 from kws.errors import ConfigError
+from kws.gate import GateSettings
+from kws.network.wyoming import server
 from kws.network.wyoming.announcement import SERVICE, announced
 from kws.network.wyoming.catalogue import Catalogue
 from kws.network.wyoming.pcm import Pcm
@@ -136,6 +141,21 @@ def test_session_survives_any_events(catalogue, events):
             json.dumps(reply.data)
 
 
+def test_gate_of_a_session_skips_silence_and_neither_words_nor_time(catalogue, notes):
+    """After 15 s of a quiet room the low note begins at 16 s; the time told is that of the stream."""
+    session = Session(catalogue, 2.0, GateSettings())
+    audio = encoded(np.concatenate([quiet(15), notes[: 2 * RATE_HZ]]), 2, 1)
+    told = []
+    for first in range(0, len(audio), 2048):
+        data = {"rate": RATE_HZ, "width": 2, "channels": 1}
+        told += filter(None, session.handle(Event("audio-chunk", data, audio[first : first + 2048])))
+    (pipeline,) = session._known.values()
+    assert pipeline.gate.skipped_samples > 2 * RATE_HZ
+    (detection,) = told
+    assert detection.data["name"] == "low_note"
+    assert 16_000 < detection.data["timestamp"] < 16_500
+
+
 @given(
     cuts=st.lists(st.integers(1, 4000), min_size=1, max_size=20),
     rate_hz=st.sampled_from([8000, 16_000, 44_100, 48_000]),
@@ -182,6 +202,37 @@ def test_wanted_rate_sets_the_thresholds_of_measured_words(toy_folder):
     assert pipeline.detector.settings.thresholds == {"low note": pytest.approx(0.5), "high note": 0.5}
 
 
+def test_silent_client_makes_room_for_another_and_a_busy_one_does_not(catalogue, monkeypatch, tmp_path):
+    monkeypatch.setattr(server, "SILENT_SECONDS", 0.3)
+    settings = WyomingSettings(uri=f"unix://{tmp_path}/socket", clients_max=2)
+
+    async def crowd():
+        stopping = asyncio.Event()
+        serving = asyncio.create_task(server.Server(settings, catalogue).run(stopping))
+        while not (tmp_path / "socket").is_socket():
+            await asyncio.sleep(0.01)
+        async with AsyncExitStack() as stack:
+            silent, busy, early, late = [AsyncClient.from_uri(settings.uri) for _ in range(4)]
+            for client in (silent, busy, early):
+                await stack.enter_async_context(client)
+                await say(client, Ping())
+            assert [(await read(client)).type for client in (silent, busy, early)] == [
+                "pong",
+                "pong",
+                "error",
+            ]
+            await asyncio.sleep(0.4)
+            assert await told(busy) == []
+            await stack.enter_async_context(late)
+            assert await told(late) == []
+            assert await told(busy) == []
+            assert await read(silent) is None
+        stopping.set()
+        await serving
+
+    asyncio.run(crowd())
+
+
 def test_server_is_announced_and_taken_back():
     """By real multicast, which stays on the loopback interface."""
 
@@ -192,20 +243,20 @@ def test_server_is_announced_and_taken_back():
             if name == f"kws-test.{SERVICE}":
                 (seen if state_change is ServiceStateChange.Added else gone).set()
 
-        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
-        port = server.sockets[0].getsockname()[1]
+        door = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        port = door.sockets[0].getsockname()[1]
         looking = AsyncZeroconf(interfaces=["127.0.0.1"])
         try:
             browser = AsyncServiceBrowser(looking.zeroconf, SERVICE, handlers=[on_change])
             async with asyncio.timeout(20):
-                async with announced("kws-test", server):
+                async with announced("kws-test", door):
                     await seen.wait()
                     info = await looking.async_get_service_info(SERVICE, f"kws-test.{SERVICE}")
                 await gone.wait()
             await browser.async_cancel()
         finally:
             await looking.async_close()
-            server.close()
+            door.close()
         assert (info.parsed_addresses(), info.port) == (["127.0.0.1"], port)
 
     asyncio.run(seen_and_gone())

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -19,6 +20,9 @@ from kws.network.wyoming.session import Session
 from kws.network.wyoming.settings import Address, WyomingSettings
 from kws.network.wyoming.wire import HEADER_BYTES_MAX, BadEvent, read_event, write_event
 
+SILENT_SECONDS = 60.0
+"""A client that has said nothing for so long is let go when another one needs its place. Not before: the
+satellites that send audio only while somebody speaks would be away at the wrong moment."""
 _FAREWELL_SECONDS = 1.0
 """For the last words to a client to leave this machine."""
 _KEEPALIVE = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 20, "TCP_KEEPCNT": 3}
@@ -34,7 +38,7 @@ class Server:
         self, settings: WyomingSettings, catalogue: Catalogue, gate: GateSettings | None = None
     ) -> None:
         self.settings, self._catalogue, self._gate = settings, catalogue, gate
-        self._conversations: set[asyncio.Task[None]] = set()
+        self._conversations: dict[asyncio.Task[None], float] = {}  # and when its client was last heard
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, or, over stdio, until the client has gone.
@@ -94,21 +98,36 @@ class Server:
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 (asyncio makes one for each connection)
         _keep_alive(writer.get_extra_info("socket"))
-        self._conversations.add(task)
+        self._conversations[task] = time.monotonic()
         try:
-            if len(self._conversations) > self.settings.clients_max:
-                await _say_error(writer, "too many clients are connected")
-            else:
+            if self._has_room():
                 await self._converse(reader, writer)
+            else:
+                del self._conversations[task]  # it takes nobody's place while it is told so
+                await _refuse(reader, writer, "too many clients are connected")
         except asyncio.CancelledError:
             pass  # the server ends
         finally:
-            self._conversations.discard(task)
+            self._conversations.pop(task, None)
+
+    def _has_room(self) -> bool:
+        """Whether the newest client may stay; one that is silent may have to go for it."""
+        if len(self._conversations) <= self.settings.clients_max:
+            return True
+        silent = min(self._conversations, key=lambda task: self._conversations[task])
+        if time.monotonic() - self._conversations[silent] < SILENT_SECONDS:
+            return False
+        del self._conversations[silent]
+        silent.cancel()
+        return True
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
         try:
             session = Session(self._catalogue, self.settings.refractory_seconds, self._gate)
             while (event := await read_event(reader)) is not None:
+                if task in self._conversations:
+                    self._conversations[task] = time.monotonic()
                 for reply in session.handle(event):
                     if reply is not None:
                         await write_event(reply, writer)
@@ -116,19 +135,26 @@ class Server:
                 await asyncio.sleep(0)
         except BadEvent as error:
             _log.warning("Wyoming: a client is let go: %s", error)
-            await _say_error(writer, str(error))
+            await _refuse(reader, writer, str(error))
         except (OSError, TimeoutError):
-            pass  # it has gone, or is silent, or does not read
+            pass  # it has gone, or does not go on, or does not read
         except Exception:
             _log.exception("Wyoming: a client is let go after an error of kws")
         finally:
             await _close(writer)
 
 
-async def _say_error(writer: asyncio.StreamWriter, text: str) -> None:
+async def _refuse(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, text: str) -> None:
+    """Say why, and end the connection."""
     with contextlib.suppress(OSError, TimeoutError):
         await write_event(Error(text=text).event(), writer)
-        await _close(writer)
+        if writer.can_write_eof():
+            writer.write_eof()
+        # A connection that is closed before all has been read is reset, and the reason is lost on its way.
+        async with asyncio.timeout(_FAREWELL_SECONDS):
+            while await reader.read(HEADER_BYTES_MAX):
+                pass
+    await _close(writer)
 
 
 async def _close(writer: asyncio.StreamWriter) -> None:
