@@ -120,6 +120,7 @@ def test_a_process_of_its_own_serves_a_daemon_without_network(room, settings, br
     path = tmp_path / "mqtt.yaml"
     path.write_text(yaml.safe_dump(bridge(broker)))
     with running(room, settings) as daemon:
+        daemon.wait(lambda status: status["state"] == "listening")
         command = [sys.executable, "-m", "kws", "mqtt", "--config", str(path)]
         with subprocess.Popen(command, env=daemon.environment, stderr=subprocess.PIPE, text=True) as process:
             try:
