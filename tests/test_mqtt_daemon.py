@@ -122,7 +122,8 @@ def test_a_process_of_its_own_serves_a_daemon_without_network(room, settings, br
     with running(room, settings) as daemon:
         daemon.wait(lambda status: status["state"] == "listening")
         command = [sys.executable, "-m", "kws", "mqtt", "--config", str(path)]
-        with subprocess.Popen(command, env=daemon.environment, stderr=subprocess.PIPE, text=True) as process:
+        environment = daemon.environment | {"XDG_RUNTIME_DIR": str(daemon.folder)}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:
                 observer.last(f"{BASE}/availability", lambda text: text == "online")
                 daemon.end(signal.SIGKILL)
