@@ -31,6 +31,8 @@ ENGINE_SHARES = {"espeak-ng": 0.46, "festival": 0.06, "flite": 0.06, "pico2wave"
 SENTENCES_PER_FILE = 24
 """By one voice, so that a file is one speaker; about a minute."""
 PAUSE_SECONDS = (0.03, 0.5)
+SILENT = 1e-3
+"""A channel whose samples deviate by no more (-60 dBFS) holds nothing."""
 
 
 @dataclass(frozen=True)
@@ -100,13 +102,25 @@ def unpack(recordings: Recordings, destination: Path) -> list[Row]:
             match = pattern.search(str(path))
             if not match or not path.stat().st_size:
                 continue
-            target = folder / f"{match['lang']}_{number:05d}{path.suffix}"
-            target.write_bytes(path.read_bytes())
+            target = keep(path, folder / f"{match['lang']}_{number:05d}{path.suffix}")
             seconds = soundfile.info(str(target)).duration
             rows.append(
                 _row(target, destination, "speech", seconds, lang=match["lang"], licence=recordings.licence)
             )
     return rows
+
+
+def keep(recording: Path, target: Path) -> Path:
+    """Copy a recording; where its first channel, the one that is read, is silent, the loudest as FLAC."""
+    samples, rate_hz = soundfile.read(recording, dtype="float32", always_2d=True)
+    loudness = samples.std(axis=0)
+    if loudness[0] > SILENT or loudness.max() <= SILENT:
+        target.write_bytes(recording.read_bytes())
+        return target
+    target = target.with_suffix(".flac")
+    with replacing(target) as partial:
+        soundfile.write(partial, samples[:, loudness.argmax()], rate_hz, format="FLAC")
+    return target
 
 
 def synthesise(

@@ -1,7 +1,7 @@
 """The running program as files, and a copy of it that depends on no home folder and no checkout.
 
-A copy is a virtual environment: the package, what it needs to listen (no extras), and the Python it runs now.
-It is made from what is installed here, without a package index and without a network.
+A copy is a virtual environment: the package, what it needs to listen (of the extras those for the network), and
+the Python it runs now. It is made from what is installed here, without a package index and without a network.
 """
 
 import compileall
@@ -17,6 +17,8 @@ from kws.errors import KwsError
 from kws.files import shipped
 
 PACKAGE = Path(__file__).parent
+EXTRAS = ("mqtt", "wyoming")
+"""Copied as far as they are installed here: what speaks to the network belongs to the service too."""
 DATA = ("models", "service", "configs")
 """Folders of a checkout; `kws/_models` and so on in an installed package."""
 
@@ -28,7 +30,7 @@ sys.exit(main())
 
 
 def distributions() -> list[Distribution]:
-    """The package and every package that it needs to listen, as installed here.
+    """The package, every package that it needs to listen, and those of `EXTRAS`, as installed here.
 
     KwsError when one is missing, or was installed without a list of its files.
     """
@@ -38,7 +40,8 @@ def distributions() -> list[Distribution]:
         requirement = wanted.pop()
         condition = requirement.partition(";")[2]
         name = re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
-        if "extra" in condition or _key(name) in found:
+        extra = re.search(r"extra\s*==\s*['\"]([\w-]+)", condition)
+        if (extra and extra[1] not in EXTRAS) or _key(name) in found:
             continue
         try:
             distribution = importlib.metadata.distribution(name)

@@ -10,10 +10,13 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from wyoming.event import Event
 from wyoming_server import encoded
+from zeroconf import ServiceStateChange
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
 
 from kws import config
 from kws.daemon.settings import Settings
 from kws.errors import ConfigError
+from kws.network.wyoming.announcement import SERVICE, announced
 from kws.network.wyoming.catalogue import Catalogue
 from kws.network.wyoming.pcm import Pcm
 from kws.network.wyoming.session import Session
@@ -177,6 +180,35 @@ def test_wanted_rate_sets_the_thresholds_of_measured_words(toy_folder):
     catalogue = Catalogue(WyomingSettings(models=(str(toy_folder),), false_accepts_per_day=9.6))
     pipeline = catalogue.pipeline(catalogue.models[0], None)
     assert pipeline.detector.settings.thresholds == {"low note": pytest.approx(0.5), "high note": 0.5}
+
+
+def test_server_is_announced_and_taken_back():
+    """By real multicast, which stays on the loopback interface."""
+
+    async def seen_and_gone():
+        seen, gone = asyncio.Event(), asyncio.Event()
+
+        def on_change(name, state_change, **_):
+            if name == f"kws-test.{SERVICE}":
+                (seen if state_change is ServiceStateChange.Added else gone).set()
+
+        server = await asyncio.start_server(lambda *_: None, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        looking = AsyncZeroconf(interfaces=["127.0.0.1"])
+        try:
+            browser = AsyncServiceBrowser(looking.zeroconf, SERVICE, handlers=[on_change])
+            async with asyncio.timeout(20):
+                async with announced("kws-test", server):
+                    await seen.wait()
+                    info = await looking.async_get_service_info(SERVICE, f"kws-test.{SERVICE}")
+                await gone.wait()
+            await browser.async_cancel()
+        finally:
+            await looking.async_close()
+            server.close()
+        assert (info.parsed_addresses(), info.port) == (["127.0.0.1"], port)
+
+    asyncio.run(seen_and_gone())
 
 
 @pytest.mark.parametrize("uri", ["tcp://127.0.0.1:0", "tcp://[::1]:10400", "unix:///run/kws/w", "stdio://"])

@@ -50,10 +50,12 @@ _log = logging.getLogger(__name__)
 
 
 class Appliance:
-    """One daemon, from its configuration to its end. Building it reads configuration and model.
+    """One daemon, from its configuration to its end.
+
+    Building it reads configuration and model, and takes the folder of its sockets.
 
     Raises:
-        KwsError: the configuration or the model cannot be used.
+        KwsError: the configuration or the model cannot be used, or another daemon runs already.
     """
 
     def __init__(self, config: Path | None, why: str) -> None:
@@ -61,8 +63,8 @@ class Appliance:
         self.settings = load_settings(config)
         self.server = Server(runtime_folder(), partial(requests.answer, self))
         self.hearing = Hearing(Chain.for_settings(self.settings, why), self.server.wake)
+        self.server.open()  # before anything is written: the folders may be another daemon's
         rate_hz = self.hearing.sample_rate_hz
-        # Looked up at each call, so that nothing of the audio path needs to know of a reload.
         self.listener = Listener(rate_hz, self.hearing.hear, self.hearing.lost, self._tell)
         self.hooks = Hooks(self.settings.hooks)
         self.outlets = Outlets(self.server.folder)
@@ -95,7 +97,6 @@ class Appliance:
 
     def run(self) -> int:
         """Listen until SIGTERM (returns 0) or SIGINT (returns 130)."""
-        self.server.open()
         signal.set_wakeup_fd(self.server.wake_fd, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)

@@ -106,9 +106,7 @@ def _rendering(recipe: Recipe, device: torch.device, jobs: int, seconds: float) 
 
 def _training(teacher: Teacher, net: nn.Module, plan: Plan, seconds: float) -> float:
     """Steps per second."""
-    learner = Learner(
-        net.train(), replace(plan, steps=10**6), teacher.recipe.training.average_decay, teacher.everyone
-    )
+    learner = Learner(net.train(), replace(plan, steps=10**6), teacher.recipe.training, teacher.everyone)
     for _ in range(WARM_UP_STEPS):
         teacher.teach(learner)
     return _rate(lambda: teacher.teach(learner), seconds, teacher.everyone.device)

@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from kws.train.checkpoints import LastCheckpoints
 from kws.train.processes import Processes
 from kws.train.qat import QuantNet
+from kws.train.recipe import Training
 from kws.train.validation import Result
 
 Phase = Literal["float", "qat"]
@@ -35,12 +37,15 @@ class Plan:
 class Learner:
     """A network with its optimiser, averaged weights and progress through one phase."""
 
-    def __init__(self, net: nn.Module, plan: Plan, average_decay: float, everyone: Processes) -> None:
+    def __init__(self, net: nn.Module, plan: Plan, training: Training, everyone: Processes) -> None:
         self.net, self.plan = net, plan
         self.parallel = everyone.parallel(net)
         """What computes the logits of a batch; the same as `net` in a single process."""
         self.optimiser = _optimiser(net, plan)
-        self.average = AveragedModel(net, multi_avg_fn=get_ema_multi_avg_fn(average_decay), use_buffers=True)
+        moving = get_ema_multi_avg_fn(training.average_decay)
+        self.average = AveragedModel(net, multi_avg_fn=moving, use_buffers=True)
+        self.checkpoints = LastCheckpoints(training.averaged_checkpoints)
+        """Averaged weights as they were validated."""
         self.step = 0
         """Steps taken."""
         self.best: Result | None = None
@@ -64,6 +69,7 @@ class Learner:
             "net": self.net.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "checkpoints": self.checkpoints.state_dict(),
             "step": self.step,
             "best": asdict(self.best) if self.best else None,
         }
@@ -73,6 +79,7 @@ class Learner:
         self.net.load_state_dict(state["net"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
+        self.checkpoints.load_state_dict(state["checkpoints"])
         self.step = state["step"]
         self.best = Result(**state["best"]) if state["best"] else None
 

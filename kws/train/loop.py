@@ -4,11 +4,11 @@ A run folder holds::
 
     config.yaml          the recipe as it was read, defaults included
     training.yaml        corpora, licences and commit, for the model's manifest
-    history.jsonl        one line per validation
+    history.jsonl        one line per network that was validated
     history.png          the same as a picture
     mined-1.npz          windows that the first round of mining found, and so on
     checkpoint.pt        everything needed to go on; replaced at every validation and when interrupted
-    float.safetensors    the best float network so far (averaged weights)
+    float.safetensors    the best float network so far (averaged weights, or the mean of checkpoints)
     qat.safetensors      the best quantised network so far: what `kws export` reads
 
 Which windows a step sees depends on the seed, the step and the losses so far, all of which are in the
@@ -117,7 +117,7 @@ class Trainer:
     def _phase(self, plan: Plan, stopping: Event) -> Result:
         """Take the steps of one phase that are missing."""
         saved = self._saved()
-        learner = Learner(self._network(plan), plan, self.recipe.training.average_decay, self.everyone)
+        learner = Learner(self._network(plan), plan, self.recipe.training, self.everyone)
         if saved and saved["phase"] == plan.phase:
             learner.load_state_dict(saved["learner"])
             while self._rounds < saved["rounds"]:
@@ -163,21 +163,30 @@ class Trainer:
         return learner.step % every == 0 or learner.step == learner.plan.steps
 
     def _validate(self, learner: Learner, loss: float | None) -> None:
-        """Judge the averaged weights, keep them if they are the best so far; history, log, checkpoint."""
+        """Judge the averaged weights, and the mean of the last checkpoints; history, log, checkpoint."""
         if self.everyone.is_first:
-            result = self.validator(learner.average.module)
-            plan, step = learner.plan, learner.step
-            row = {"phase": plan.phase, "step": step, "loss": loss and round(loss, 5), "time": time.time()}
-            history.append(self.run, row | asdict(result))
-            if learner.best is None or result.objective <= learner.best.objective:
-                learner.best = result
-                _save_weights(learner.average.module, self.run / WEIGHTS_FILE[plan.phase])
-            rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
-            learned = "as it was" if loss is None else f"loss {loss:.4f}"
-            mean = f"{100 * result.objective:.1f} %"
-            print(f"{plan.phase} {step}/{plan.steps}  {learned}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
+            net, last = learner.average.module, learner.checkpoints
+            last.add(net)
+            self._judge(learner, net, loss, 1)
+            if len(last) > 1:
+                self._judge(learner, last.mean(net), loss, len(last))
         learner.best = self.everyone.told(learner.best)
         self._save(learner)
+
+    def _judge(self, learner: Learner, net: nn.Module, loss: float | None, checkpoints: int) -> None:
+        """Validate `net`, the mean of so many checkpoints, and keep it if it is the best so far."""
+        result = self.validator(net)
+        plan, step = learner.plan, learner.step
+        row = {"phase": plan.phase, "step": step, "loss": loss and round(loss, 5), "time": time.time()}
+        history.append(self.run, row | {"checkpoints": checkpoints} | asdict(result))
+        if learner.best is None or result.objective <= learner.best.objective:
+            learner.best = result
+            _save_weights(net, self.run / WEIGHTS_FILE[plan.phase])
+        rates = "  ".join(f"{word} {100 * rate:.1f} %" for word, rate in result.false_reject_rate.items())
+        learned = "as it was" if loss is None else f"loss {loss:.4f}"
+        whose = learned if checkpoints == 1 else f"mean of {checkpoints} checkpoints"
+        mean = f"{100 * result.objective:.1f} %"
+        print(f"{plan.phase} {step}/{plan.steps}  {whose}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
 
     def _network(self, plan: Plan) -> nn.Module:
         torch.manual_seed(self.recipe.seed)

@@ -96,7 +96,7 @@ class Data:
     negatives: int = 108_000
     """Rendered windows without one."""
     real_share: float = 0.6
-    """Share of the positives that are real recordings, where a keyword has any."""
+    """Share of the positives that are real recordings, where many people said the keyword; of few, less."""
     context_share: float = 0.3
     """Share of the positives with other speech right before or after the word."""
     negative_shares: dict[str, float] = field(
@@ -144,6 +144,8 @@ class Training:
     """AdamW's decoupled weight decay, on weights only."""
     average_decay: float = 0.998
     """Exponential moving average of the weights; the average is what is validated and kept."""
+    averaged_checkpoints: int = 3
+    """The mean of the last checkpoints, up to so many, is validated beside each; 1: no such mean."""
     validate_every_steps: int = 500
     """Steps between two checkpoints and validations."""
     early_ms: int = 40
@@ -161,6 +163,7 @@ class Training:
             self,
             "positives_per_batch",
             "negatives_per_batch",
+            "averaged_checkpoints",
             "validate_every_steps",
             "smoothing_steps",
         )

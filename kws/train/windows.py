@@ -5,6 +5,7 @@ are cropped to their sound first: recordings whose speech is pasted between sile
 teach the network the edges of the paste.
 """
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import TypeVar
@@ -23,6 +24,8 @@ NEGATIVE = -1
 """Keyword index of a window without a keyword."""
 BABBLE_VOICES = (3, 6)
 """Fewest and most voices at once in babble noise."""
+ENOUGH_SPEAKERS = 40
+"""With fewer people who say a keyword, its real recordings come less often: by the root of the share."""
 FADE_SAMPLES = 80
 """5 ms at each cut, so that no cut clicks."""
 
@@ -169,8 +172,9 @@ class WindowSampler:
         return str(rng.choice(list(shares), p=weights / weights.sum()))
 
     def _real_share(self, keyword: int) -> float:
-        """Chance that a recording of `keyword` (index) is a real one."""
-        return self.recipe.data.real_share
+        """Less than the recipe's share for a word that few people recorded: it would learn them by heart."""
+        speakers = len(self._positives[keyword].get(True, ()))
+        return self.recipe.data.real_share * min(1.0, math.sqrt(speakers / ENOUGH_SPEAKERS))
 
     def _positive_clip(self, keyword: int, rng: np.random.Generator) -> int:
         kinds = self._positives[keyword]
