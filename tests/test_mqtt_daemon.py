@@ -11,6 +11,7 @@ import yaml
 from broker import Mosquitto, Observer, needs_broker
 from daemons import needs_microphone, room, running  # noqa: F401 (a fixture)
 
+from kws.errors import KwsError
 from kws.manifest import MANIFEST_FILE
 
 pytestmark = [pytest.mark.system, needs_microphone, needs_broker]
@@ -85,6 +86,23 @@ def test_home_assistant_hears_mutes_and_tunes(room, settings, notes, broker, obs
         assert daemon.end() == 0
         assert observer.last(f"{BASE}/availability") == "offline"
         assert "Traceback" not in daemon.log.read_text()
+
+
+def test_rates_that_mean_nothing_change_nothing(room, settings):  # noqa: F811
+    with running(room, settings | {"false_accepts_per_day": {"low note": 24.0}}) as daemon:
+        before = daemon.wait(lambda status: status["state"] == "listening")["model"]
+        assert before["false_accepts_per_day"] == {
+            "low note": {"wanted": 24.0, "lowest": 2.4, "highest": 240.0},
+            "high note": {"wanted": None, "lowest": None, "highest": None},
+        }
+        for wrong in (None, {}, 1, {"low note": 0}, {"low note": True}, {"low note": "1"}, {"nobody": 1}):
+            with pytest.raises(KwsError):
+                daemon.ask("set", false_accepts_per_day=wrong)
+        with pytest.raises(KwsError, match="no operating curve of 'high note'"):
+            daemon.ask("set", false_accepts_per_day={"high note": 1})
+        assert daemon.status()["model"] == before
+        daemon.ask("set", false_accepts_per_day={"low note": None})
+        assert daemon.status()["model"]["thresholds"] == {"low note": 0.5, "high note": 0.5}
 
 
 def both(observer):
