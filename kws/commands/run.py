@@ -6,7 +6,7 @@ import logging
 from kws.daemon import journal, stderr
 from kws.daemon.appliance import Appliance
 from kws.daemon.hearing import Chain
-from kws.daemon.settings import find_config, load_settings
+from kws.daemon.settings import find_config, load_settings, says
 
 _log = logging.getLogger(__name__)
 
@@ -15,7 +15,8 @@ def run(options: argparse.Namespace) -> int:
     """Listen until SIGTERM or Ctrl-C; or only check the configuration."""
     path, why = find_config(options.config)
     if options.check:
-        for line in Chain.for_settings(load_settings(path), why).reason:
+        print(f"settings: {path or 'built in'}, as {why}")
+        for line in Chain.for_settings(load_settings(path), says(path)).reason:
             print(line)
         return 0
     stderr.keep_for_python()

@@ -32,7 +32,7 @@ from kws.daemon.listener import Listener, State
 from kws.daemon.mute import Mute
 from kws.daemon.outlets import Outlets
 from kws.daemon.server import Server
-from kws.daemon.settings import Settings, load_settings
+from kws.daemon.settings import Settings, load_settings, says
 from kws.daemon.snapshot import Counts, snapshot
 from kws.errors import KwsError
 from kws.events import Detection
@@ -62,7 +62,7 @@ class Appliance:
         self.config_path, self.config_reason = config, why
         self.settings = load_settings(config)
         self.server = Server(runtime_folder(), partial(requests.answer, self))
-        self.hearing = Hearing(Chain.for_settings(self.settings, why), self.server.wake)
+        self.hearing = Hearing(Chain.for_settings(self.settings, says(config)), self.server.wake)
         self.server.open()  # before anything is written: the folders may be another daemon's
         rate_hz = self.hearing.sample_rate_hz
         self.listener = Listener(rate_hz, self.hearing.hear, self.hearing.lost, self._tell)
@@ -118,7 +118,7 @@ class Appliance:
         systemd.reloading()
         try:
             settings = load_settings(self.config_path)
-            self.hearing.change(Chain.for_settings(settings, self.config_reason))
+            self.hearing.change(Chain.for_settings(settings, says(self.config_path)))
         except (KwsError, OSError) as error:
             self.config_error = str(error)
             _log.error("not reloaded, the old configuration stays in force: %s", error)

@@ -62,6 +62,11 @@ def find_config(given: Path | None) -> tuple[Path | None, str]:
     return None, f"neither {user} nor {SYSTEM_FILE} is there"
 
 
+def says(path: Path | None) -> str:
+    """Who has chosen what is in the settings."""
+    return "as no file says otherwise" if path is None else f"as {path} says"
+
+
 def load_settings(path: Path | None) -> Settings:
     """Settings from a file; the defaults without one.
 
