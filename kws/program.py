@@ -1,7 +1,7 @@
 """The running program as files, and a copy of it that depends on no home folder and no checkout.
 
-A copy is a virtual environment: the package, what it needs to listen (of the extras those for the network), and
-the Python it runs now. It is made from what is installed here, without a package index and without a network.
+A copy is a virtual environment: the package, what it needs to listen (of the extras those for the network),
+and the Python it runs now. It is made from what is installed here, without a package index or a network.
 """
 
 import compileall

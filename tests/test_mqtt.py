@@ -126,12 +126,15 @@ def test_taking_leave_is_told_and_so_is_the_end_of_the_daemon(tmp_path, broker, 
         assert observer.last(AVAILABILITY, lambda text: text == "offline")
 
 
-@pytest.mark.parametrize(("has_birth", "hold_s"), [(True, 60.0), (False, 3.0)])
-def test_events_of_an_outage_arrive_once_with_their_time(
-    daemon, broker, observer, bridge, monkeypatch, has_birth, hold_s
-):
+@pytest.fixture(params=["birth", "no birth"])
+def has_birth(request, monkeypatch):
+    """Whether Home Assistant says that it is back."""
     monkeypatch.setattr("kws.network.mqtt.TRIGGER_S", 0.3)
-    monkeypatch.setattr("kws.network.mqtt.HOLD_S", hold_s)
+    monkeypatch.setattr("kws.network.mqtt.HOLD_S", 60.0 if request.param == "birth" else 3.0)
+    return request.param == "birth"
+
+
+def test_events_of_an_outage_arrive_once_with_their_time(daemon, broker, observer, bridge, has_birth):
     bridge(broker.port)
     observer.last(AVAILABILITY, online)
     daemon.hear()
@@ -254,7 +257,7 @@ def test_the_service_manager_may_hold_the_password(tmp_path, monkeypatch):
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     assert MqttSettings("x", username="kws").password() == "hush"
     with pytest.raises(KwsError, match="cannot read the password in /nowhere"):
-        MqttSettings("x", username="kws", password_file="/nowhere").password()
+        MqttSettings("x", username="kws", password_file="/nowhere").password()  # noqa: S106
 
 
 @pytest.mark.filterwarnings(

@@ -11,6 +11,7 @@ import yaml
 from broker import Mosquitto, Observer, needs_broker
 from daemons import needs_microphone, room, running  # noqa: F401 (a fixture)
 
+from kws.errors import KwsError
 from kws.manifest import MANIFEST_FILE
 
 pytestmark = [pytest.mark.system, needs_microphone, needs_broker]
@@ -87,6 +88,23 @@ def test_home_assistant_hears_mutes_and_tunes(room, settings, notes, broker, obs
         assert "Traceback" not in daemon.log.read_text()
 
 
+def test_rates_that_mean_nothing_change_nothing(room, settings):  # noqa: F811
+    with running(room, settings | {"false_accepts_per_day": {"low note": 24.0}}) as daemon:
+        before = daemon.wait(lambda status: status["state"] == "listening")["model"]
+        assert before["false_accepts_per_day"] == {
+            "low note": {"wanted": 24.0, "lowest": 2.4, "highest": 240.0},
+            "high note": {"wanted": None, "lowest": None, "highest": None},
+        }
+        for wrong in (None, {}, 1, {"low note": 0}, {"low note": True}, {"low note": "1"}, {"nobody": 1}):
+            with pytest.raises(KwsError):
+                daemon.ask("set", false_accepts_per_day=wrong)
+        with pytest.raises(KwsError, match="no operating curve of 'high note'"):
+            daemon.ask("set", false_accepts_per_day={"high note": 1})
+        assert daemon.status()["model"] == before
+        daemon.ask("set", false_accepts_per_day={"low note": None})
+        assert daemon.status()["model"]["thresholds"] == {"low note": 0.5, "high note": 0.5}
+
+
 def both(observer):
     said = observer.payloads(f"{BASE}/event")
     return said if len(said) == 2 else None
@@ -120,8 +138,10 @@ def test_a_process_of_its_own_serves_a_daemon_without_network(room, settings, br
     path = tmp_path / "mqtt.yaml"
     path.write_text(yaml.safe_dump(bridge(broker)))
     with running(room, settings) as daemon:
+        daemon.wait(lambda status: status["state"] == "listening")
         command = [sys.executable, "-m", "kws", "mqtt", "--config", str(path)]
-        with subprocess.Popen(command, env=daemon.environment, stderr=subprocess.PIPE, text=True) as process:
+        environment = daemon.environment | {"XDG_RUNTIME_DIR": str(daemon.folder)}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as process:
             try:
                 observer.last(f"{BASE}/availability", lambda text: text == "online")
                 daemon.end(signal.SIGKILL)

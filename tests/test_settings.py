@@ -1,5 +1,6 @@
 """kws.yaml: what ships is what holds without it, and whatever else is in it ends in one sentence."""
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from kws import config
 from kws.daemon.settings import Settings, find_config, load_settings
 from kws.errors import ConfigError, KwsError
+from kws.network.mqtt import MqttSettings
 
 SHIPPED = ROOT / "configs" / "kws.yaml"
 KEYS = [
@@ -19,6 +21,8 @@ KEYS = [
     "microphone",
     "gate",
     "hooks",
+    "webhooks",
+    "mqtt",
     "capture",
     "power",
     "prometheus_file",
@@ -46,6 +50,20 @@ def test_shipped_file_holds_the_defaults_and_every_key():
     for key, value in yaml.safe_load(SHIPPED.read_text()).items():
         default = config.dump(Settings())[key]
         assert not isinstance(default, dict) or set(value) == set(default), key
+
+
+def test_what_is_commented_out_holds_the_defaults_too():
+    lines = SHIPPED.read_text().splitlines()
+    start = lines.index(next(line for line in lines if line.startswith("mqtt:"))) + 1
+    block = [line[1:] for line in lines[start : lines.index("", start)]]
+    given = yaml.safe_load("\n".join(block))
+    assert config.parse(given, MqttSettings) == MqttSettings(host=given["host"])
+    assert set(given) == {field.name for field in dataclasses.fields(MqttSettings)}
+
+
+def test_example_of_the_bridge_is_taken():
+    assert config.load(ROOT / "examples" / "mqtt.yaml", MqttSettings).username == "kws"
+    assert len(yaml.safe_load((ROOT / "examples" / "home-assistant-automations.yaml").read_text())) == 3
 
 
 @pytest.mark.parametrize(

@@ -308,13 +308,9 @@ class Appliance:
         self.listener.unmute()
 
     def choose_rates(self, changes: dict[str, float | None]) -> None:
-        """Listen with other rates of false accepts per day, until the next reload or restart.
+        """Take other rates of false accepts per day, None: the model's own, until a reload or restart.
 
-        Args:
-            changes: Of the words that change; None: as in the model.
-
-        Raises:
-            ConfigError: an unknown word, or one whose curve was not measured; nothing has changed.
+        ConfigError, and no change, where a word is unknown or its curve was not measured.
         """
         model, rates = self.hearing.chain.model, self.settings.false_accepts_per_day
         old = rates if isinstance(rates, dict) else dict.fromkeys(model.manifest.keywords, rates)

@@ -95,8 +95,8 @@ def _rates(appliance: "Appliance") -> dict[str, Any]:
     return {
         word: {
             "wanted": wanted.get(word) if isinstance(wanted, dict) else wanted,
-            "lowest": spans[word][0] if word in spans else None,
-            "highest": spans[word][1] if word in spans else None,
+            "lowest": round(spans[word][0], 6) if word in spans else None,
+            "highest": round(spans[word][1], 6) if word in spans else None,
         }
         for word in manifest.words
     }

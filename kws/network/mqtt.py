@@ -31,7 +31,7 @@ CREDENTIAL = "mqtt"
 TRIGGER_S = 10.0
 """A device trigger says "now": for an older event it is not sent."""
 HOLD_S = 15.0
-"""After an outage Home Assistant connects later than we do, and says so; older events wait so long for that."""
+"""After an outage Home Assistant may connect later than we do, and says so: older events wait for that."""
 
 _PLAIN_PORT, _TLS_PORT = 1883, 8883
 _SOON_S = 0.5  # after an event; so many events are one state
