@@ -10,7 +10,8 @@ import time
 import numpy as np
 import pytest
 from conftest import RATE_HZ, program_environment
-from daemons import running
+from daemons import needs_microphone, room, running  # noqa: F401 (a fixture)
+from wyoming.audio import AudioChunk
 from wyoming.client import AsyncClient
 from wyoming.info import Describe
 from wyoming_server import ANSWER_SECONDS, chunks, names, read, say, told
@@ -77,6 +78,37 @@ def test_clients_are_let_go_when_the_daemon_ends(settings):
     with running(None, settings) as daemon:
         assert asyncio.run(until_the_end(daemon, serving(daemon))) == 0
         assert "Traceback" not in daemon.log.read_text()
+
+
+@pytest.mark.system
+@needs_microphone
+def test_flood_of_audio_does_not_keep_the_daemon_from_its_own_microphone(room, settings, notes):  # noqa: F811
+    """Four clients send hours as fast as they are taken, while words are spoken in the room."""
+    minute = AudioChunk(rate=RATE_HZ, width=2, channels=1, audio=bytes(250_000))
+
+    async def flood(uri, until):
+        async def one():
+            async with AsyncClient.from_uri(uri) as client:
+                while not until.done():
+                    await say(client, minute)
+
+        await asyncio.gather(*(one() for _ in range(4)))
+
+    async def speak(daemon, uri):
+        spoken = asyncio.create_task(asyncio.to_thread(in_the_room, daemon))
+        await asyncio.gather(spoken, flood(uri, spoken))
+
+    def in_the_room(daemon):
+        time.sleep(1)
+        room.say(notes)
+        daemon.wait(lambda status: status["keywords"]["high note"]["detections"])
+
+    with running(room, settings) as daemon:
+        daemon.told("READY=1")
+        asyncio.run(speak(daemon, serving(daemon)))
+        assert daemon.heard() == ["low note", "high note"]
+        assert daemon.status()["audio"]["lost_ms"] == 0
+        assert daemon.end() == 0
 
 
 def test_port_that_is_taken_delays_the_server_only(settings):
