@@ -139,8 +139,8 @@ def test_audio_that_the_device_never_delivered_is_a_gap(server, ear):
     server.pactl("suspend-sink", "kwsmic", "1")
     time.sleep(1)
     server.pactl("suspend-sink", "kwsmic", "0")
-    wait_for(lambda: ear.losses, "the loss")
-    time.sleep(0.5)
+    # In one gap, or in two where a busy server makes good for some of it first.
+    wait_for(lambda: sum(ear.losses) > 0.7 * RATE_HZ, "the loss")
     counters = ear.listener.counters
     assert counters.gaps >= 1
     assert counters.overflows == 0  # PortAudio does not say a word
