@@ -265,7 +265,8 @@ class Appliance:
         if self._hanging_since_s is None:
             self._hanging_since_s = now_s
             _log.warning("the sound system does not answer; cutting the connection to it")
-        if not self.listener.abandon() or now_s - self._hanging_since_s > _HANGING_SECONDS:
+        self.listener.abandon()
+        if now_s - self._hanging_since_s > _HANGING_SECONDS:
             _log.error("the sound system hangs; kws starts itself anew")
             self._start_anew()
 

@@ -105,5 +105,6 @@ def processes() -> Iterator[Processes]:
     distributed.init_process_group(backend, timeout=LONGEST_WAIT)
     try:
         yield Processes(distributed.get_rank(), count, device)
+        distributed.barrier()  # who leaves early can abort the one who still speaks to it
     finally:
         distributed.destroy_process_group()
