@@ -25,6 +25,8 @@ and nothing of it all, which is no output but a logit of 0."""
 
 MANIFEST_FILE = "manifest.yaml"
 MODEL_FILE = "model.onnx"
+EXAMPLE_FILE = "example.flac"
+"""A recording that holds the model's keywords; not every model has one."""
 FLOAT_FILE = "float.safetensors"
 """The float network before fine-tuning: what another fine-tuning, and a comparison, start from."""
 

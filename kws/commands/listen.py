@@ -12,14 +12,12 @@ from kws.audio import file_blocks, level_dbfs, paced, raw_stdin
 from kws.errors import AudioError, ConfigError
 from kws.events import Detection
 from kws.features import Samples
+from kws.manifest import EXAMPLE_FILE
 from kws.microphone import Microphone, MicrophoneSettings
 from kws.model import Model, load_model
 from kws.operating import explain, parse_rates
 from kws.pipeline import Pipeline
 from kws.scores import Scores
-
-EXAMPLE_FILE = "example.flac"
-"""A recording in the model's folder that holds its keywords."""
 
 _BAR_CELLS, _BAR_RANGE_DB = 20, 80
 

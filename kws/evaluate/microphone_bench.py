@@ -29,10 +29,10 @@ from kws.errors import KwsError, ModelError
 from kws.evaluate.bench import environment
 from kws.evaluate.span import word_span
 from kws.evaluate.virtual_microphone import NAME, VirtualMicrophone
+from kws.manifest import EXAMPLE_FILE
 from kws.model import Model
 from kws.pipeline import Pipeline, score_recording
 
-EXAMPLE_FILE = "example.flac"
 QUIET_DBFS = -60.0
 """Level of the room."""
 WARM_UP_SECONDS = 15.0
