@@ -214,7 +214,7 @@ def _trigger(topics: Topics, word: str) -> Message:
 
 
 def _number(topics: Topics, word: str, span: Message) -> Message:
-    return _entity(topics, "number", f"rate_{slug(word)}", f"False accepts per day: {word}") | {
+    return _entity(topics, "number", f"rate_{slug(word)}", f"{word}: false accepts per day") | {
         "state_topic": topics.state,
         # By brackets: a slug may hold a minus.
         "value_template": f"{{{{ value_json.false_accepts_per_day['{slug(word)}'] }}}}",
