@@ -4,6 +4,8 @@ Arguments: Chromium, address of Home Assistant, path of the page, PNG file to wr
 are in the environment. Prints the text of the page.
 """
 
+# ruff: noqa: T201
+
 import asyncio
 import base64
 import json

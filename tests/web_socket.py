@@ -5,6 +5,8 @@ it at the pace of time (WAV, 16 kHz, 16 bit, mono). The tokens of the user are i
 environment.
 """
 
+# ruff: noqa: T201
+
 import asyncio
 import json
 import os

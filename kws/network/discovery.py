@@ -246,7 +246,8 @@ def _sensors(topics: Topics) -> dict[str, Message]:
         **sensor("machine_power", "Power of the machine", "machine_power_w", watts),
         **sensor(
             "latency", "Latency p95", "latency_ms.p95",
-            measurement | {"device_class": "duration", "unit_of_measurement": "ms"},
+            measurement
+            | {"device_class": "duration", "unit_of_measurement": "ms", "suggested_display_precision": 0},
         ),
         **sensor(
             "activations", "Activations", "activations",
