@@ -54,6 +54,11 @@ def test_each_keyword_has_a_trigger_and_a_measured_one_a_number():
     assert "rate_jarvis" not in components()  # nobody measured its curve
 
 
+def test_numbers_differ_where_home_assistant_cuts_their_names():
+    names = [each["name"] for each in components().values() if each["platform"] == "number"]
+    assert len({name[:5] for name in names}) == len(names) == 2
+
+
 def test_every_template_finds_its_value_in_the_state():
     state = discovery.state(STATUS)
     for component in components().values():
