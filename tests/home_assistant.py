@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-PROGRAM = os.environ.get("KWS_HASS")
+PROGRAM = os.environ.get("KWS_HASS") or None
 
 needs_home_assistant = pytest.mark.skipif(
     PROGRAM is None, reason="KWS_HASS names no hass, see docs/home-assistant.md (What was tried)"

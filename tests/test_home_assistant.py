@@ -113,9 +113,13 @@ def test_an_automation_fires_from_the_device_trigger(home, assistant, jarvis):
     assert assistant.log.count("lamp on") == 1
 
 
+def device_id(assistant):
+    return assistant.render(f"{{{{ device_id('{EVENT}') }}}}")
+
+
 def triggers(assistant):
     """Those that the editor of automations offers for the device, by the word."""
-    device = assistant.render(f"{{{{ device_id('{EVENT}') }}}}")
+    device = device_id(assistant)
     (offered,) = assistant.ask({"type": "device_automation/trigger/list", "device_id": device})
     return {each["subtype"]: each for each in offered if each["domain"] == "mqtt"}
 
@@ -154,6 +158,7 @@ def test_a_daemon_that_was_killed_is_unavailable_until_it_is_back(home, assistan
 
 def test_entities_return_by_the_birth_message_alone(home, assistant, jarvis):
     """What the broker retained of the device is wiped out while Home Assistant is away."""
+    device = device_id(assistant)
     with Observer(home.broker.port) as observer:
         assistant.end()
         for topic in (DISCOVERY, "kws/kws_hall/availability"):
@@ -163,6 +168,7 @@ def test_entities_return_by_the_birth_message_alone(home, assistant, jarvis):
         observer.last("homeassistant/status", lambda text: text == "online")
         observer.last(DISCOVERY)
         assistant.wait(EVENT, is_available)
+        assert device_id(assistant) == device
         home.room.say(jarvis)
         observer.last("kws/kws_hall/keyword/jarvis")
         assistant.wait("sensor.kws_hall_activations", lambda state: int(state) > 0)
@@ -174,8 +180,8 @@ def test_a_pipeline_hears_by_the_wyoming_server(assistant, example, tmp_path):
     print(known)
     assert [each["id"] for each in known["wake_words"]] == ["alexa", "computer", "jarvis"]
     wake_word = {"wake_word_entity": "wake_word.kws", "wake_word_id": "jarvis"}
-    # It is not asked to recognise speech, but refuses to begin without a name for who would, and after the wake
-    # word goes on to it all the same: an error in its log.
+    # It is not asked to recognise speech, but refuses to begin without a name for who would, and goes on to it
+    # after the wake word all the same: an error in its log.
     pipeline = pipeline_with(assistant, stt_engine="stt.nobody", stt_language="en", **wake_word)
     recording = tmp_path / "example.wav"
     soundfile.write(recording, example, RATE_HZ, "PCM_16")
@@ -199,7 +205,7 @@ def pipeline_with(assistant, **changes):
 
 
 def test_the_automations_of_the_examples_are_accepted(assistant):
-    device = assistant.render(f"{{{{ device_id('{EVENT}') }}}}")
+    device = device_id(assistant)
     text = AUTOMATIONS.read_text().replace("kws_kitchen", "kws_hall").replace("DEVICE_ID", device)
     known = len(assistant.log)
     assistant.include(text)
@@ -213,7 +219,7 @@ def test_the_automations_of_the_examples_are_accepted(assistant):
 
 @pytest.mark.skipif(shutil.which("chromium") is None, reason="needs chromium")
 def test_its_page_shows_the_device(assistant, tmp_path):
-    device = assistant.render(f"{{{{ device_id('{EVENT}') }}}}")
+    device = device_id(assistant)
     text = assistant.look(f"config/devices/device/{device}", tmp_path / "device.png").splitlines()
     assert {"kws hall", "Wake word", "Listening", "jarvis: false accepts per day", "Latency p95"} <= set(text)
 
