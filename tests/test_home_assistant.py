@@ -180,8 +180,8 @@ def test_a_pipeline_hears_by_the_wyoming_server(assistant, example, tmp_path):
     print(known)
     assert [each["id"] for each in known["wake_words"]] == ["alexa", "computer", "jarvis"]
     wake_word = {"wake_word_entity": "wake_word.kws", "wake_word_id": "jarvis"}
-    # It is not asked to recognise speech, but refuses to begin without a name for who would, and goes on to it
-    # after the wake word all the same: an error in its log.
+    # It is not asked to recognise speech, but refuses to begin without a name for who would, and goes on
+    # to it after the wake word all the same: an error in its log.
     pipeline = pipeline_with(assistant, stt_engine="stt.nobody", stt_language="en", **wake_word)
     recording = tmp_path / "example.wav"
     soundfile.write(recording, example, RATE_HZ, "PCM_16")
