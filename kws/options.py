@@ -2,7 +2,19 @@
 
 import argparse
 
-from kws.arguments import files, instance, jobs, model, numbers, path, positive, rates, seconds, strict
+from kws.arguments import (
+    files,
+    instance,
+    jobs,
+    model,
+    not_negative,
+    numbers,
+    path,
+    positive,
+    rates,
+    seconds,
+    strict,
+)
 
 
 def listen(parser: argparse.ArgumentParser) -> None:
@@ -244,13 +256,24 @@ def corpus(parser: argparse.ArgumentParser) -> None:
     negatives.add_argument("destination", type=path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=50.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
+    _kokoro(negatives)
     words = actions.add_parser("words", help="speak words with synthesizers, to train on")
     words.add_argument("destination", type=path, metavar="DEST")
     words.add_argument("words", nargs="+", metavar="WORD")
     words.add_argument(
         "--takes", type=positive, default=100, metavar="N", help="of each word; default: %(default)s"
     )
-    words.add_argument("--kokoro", type=path, metavar="DIR", help="folder of Kokoro's model: better voices")
+    words.add_argument(
+        "--robot-takes",
+        type=not_negative,
+        metavar="N",
+        help="of these by espeak-ng, a robot; default: as many",
+    )
+    _kokoro(words)
+
+
+def _kokoro(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kokoro", type=path, metavar="DIR", help="folder of Kokoro's model: better voices")
 
 
 def service(parser: argparse.ArgumentParser) -> None:
