@@ -1,5 +1,6 @@
 """Words are spoken for real, and by different voices; what is there already is kept."""
 
+import os
 import shutil
 from pathlib import Path
 
@@ -32,6 +33,16 @@ def test_interrupted_run_goes_on_to_the_same_recordings(tmp_path: Path) -> None:
     list(build(tmp_path, ["on"], 2, 2, kokoro=None, jobs=2))
     assert (first.read_bytes(), second.read_bytes()) == (kept, content)
     assert (tmp_path / "manifest.csv").read_bytes() == manifest
+
+
+@pytest.mark.skipif("KOKORO" not in os.environ, reason="needs Kokoro's model in the folder $KOKORO")
+def test_kokoro_says_a_word_with_a_blend_of_voices_in_each_take(tmp_path: Path) -> None:
+    list(build(tmp_path, ["computer"], 3, 0, kokoro=Path(os.environ["KOKORO"]), jobs=2))
+    clips = read_corpus(tmp_path)
+    assert problems(clips) == []
+    assert {clip.source for clip in clips} == {"kokoro_words"}
+    assert len({clip.speaker for clip in clips}) == 3
+    assert all(0.4 < clip.seconds < 3 for clip in clips)
 
 
 def test_missing_kokoro_is_named(tmp_path: Path) -> None:
