@@ -34,11 +34,9 @@ from kws.daemon.renewal import start_anew
 from kws.daemon.server import Server
 from kws.daemon.settings import Settings, load_settings, says
 from kws.daemon.snapshot import Counts, snapshot
-from kws.errors import KwsError
+from kws.errors import INTERRUPTED, KwsError
 from kws.events import Detection
 from kws.folders import runtime_folder, state_folder
-
-INTERRUPTED = 130
 
 _TURN_SECONDS = 15.0  # at most between two looks at the audio thread
 _HANGING_SECONDS = 10.0  # for an audio thread that hangs in the sound system to come free
