@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kws.errors import ConfigError
+from kws.evaluate.playlist import EvaluationSettings
 from kws.features import FeatureSettings
-from kws.folds import parse_fold
 from kws.manifest import UNKNOWN, words_of
 from kws.train.reference import MAX_WEIGHT
 
@@ -216,9 +216,13 @@ class Validation:
     """Cross-validation: "2/5" holds out the second of five groups of the people who say a keyword."""
 
     def __post_init__(self) -> None:
-        """Refuse a fold that is none."""
-        if self.fold:
-            parse_fold(self.fold)
+        """Refuse what `kws evaluate` would refuse, a fold that is none."""
+        _ = self.rules
+
+    @property
+    def rules(self) -> EvaluationSettings:
+        """Its part of the scoring rules; the others are those of `kws evaluate`."""
+        return EvaluationSettings(split=self.split, fold=self.fold, snr_db=(self.snr_db,), mixes=1)
 
 
 @dataclass(frozen=True)
