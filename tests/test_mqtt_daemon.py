@@ -5,6 +5,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
@@ -117,6 +118,35 @@ def test_the_last_will_speaks_for_a_daemon_that_was_killed(room, settings, broke
         observer.last(f"{BASE}/availability", lambda text: text == "offline")
         daemon.start()
         observer.last(f"{BASE}/availability", lambda text: text == "online")
+
+
+def test_reload_changes_what_home_assistant_is_offered(settings, broker, observer):
+    def offered(name, words):
+        """As soon as a device offers these words and no other one."""
+        triggers = {f"trigger_{word.replace(' ', '_')}" for word in words}
+
+        def is_offered(text):
+            told = json.loads(text)["components"]
+            return (
+                told["wake"]["event_types"] == words and {key for key in told if "trigger" in key} == triggers
+            )
+
+        return observer.last(f"homeassistant/device/kws_{name}/config", is_offered)
+
+    path = Path(settings["model"], MANIFEST_FILE)
+    with running(None, settings | {"mqtt": bridge(broker)}) as daemon:
+        offered("hall", ["low note", "high note"])
+        path.write_text(path.read_text().replace("low note", "deep note"))
+        daemon.ask("reload")
+        offered("hall", ["deep note", "high note"])
+
+        daemon.write(settings | {"mqtt": bridge(broker, name="attic")})
+        daemon.ask("reload")
+        offered("attic", ["deep note", "high note"])
+        observer.last(f"{BASE}/availability", lambda text: text == "offline")
+        observer.last("kws/kws_attic/availability", lambda text: text == "online")
+        assert daemon.end() == 0
+        assert "Traceback" not in daemon.log.read_text()
 
 
 def test_listening_goes_on_without_a_broker(room, settings, notes, broker, observer):  # noqa: F811
