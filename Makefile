@@ -10,8 +10,8 @@ TORCH ?= torch==2.13.0
 ARGS ?=
 DATA ?= ../shared/data
 NEGATIVES := ../corpora/negatives
-WORDS := ../corpora/words_on_off ../corpora/words_others
-# The folder of Kokoro's model, for better synthetic words; without it only espeak-ng speaks.
+WORDS := ../corpora/words_default ../corpora/words_on_off ../corpora/words_others
+# The folder of Kokoro's model. The shipped models were trained with it; without it only robots speak.
 KOKORO ?=
 MODELS ?= default home commands
 
@@ -51,9 +51,12 @@ models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv $(WORDS:=/manifest.csv) #
 	done
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
-	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu
+	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu $(VOICES)
 
-SPEAK = $(BIN)/kws corpus words $(@D) $(if $(KOKORO),--kokoro $(KOKORO))
+VOICES = $(if $(KOKORO),--kokoro $(KOKORO))
+SPEAK = $(BIN)/kws corpus words $(@D) $(VOICES)
+../corpora/words_default/manifest.csv: | $(VENV)/develop.done
+	$(SPEAK) alexa computer jarvis --takes 500 --robot-takes 150
 ../corpora/words_on_off/manifest.csv: | $(VENV)/develop.done
 	$(SPEAK) on off --takes 190
 ../corpora/words_others/manifest.csv: | $(VENV)/develop.done

@@ -2,6 +2,30 @@
 
 import argparse
 import importlib
+import os
+
+TYPE_CHECKING = False  # as type checkers know it; `typing` would slow `kws status`
+if TYPE_CHECKING:
+    from typing import Any
+
+
+def add_command(commands: "Any", name: str, summary: str) -> argparse.ArgumentParser:
+    """The parser of a command, or of one action of a command; `commands` is what `add_subparsers` gave."""
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary, allow_abbrev=False, formatter_class=help_formatter
+    )
+    # Wherever it stands; without a default, which would hide that it stood before the command.
+    parser.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return parser
+
+
+def help_formatter(prog: str) -> argparse.HelpFormatter:
+    """As wide as the terminal, without the modules that argparse would load to know that."""
+    try:
+        columns = os.get_terminal_size().columns
+    except OSError:
+        columns = 80
+    return argparse.HelpFormatter(prog, width=columns - 2)
 
 
 def path(text: str) -> object:
@@ -68,4 +92,12 @@ def positive(text: str) -> int:
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError("must be at least 1")
+    return value
+
+
+def not_negative(text: str) -> int:
+    """A whole number, 0 or more."""
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError("must not be negative")
     return value

@@ -13,10 +13,10 @@ from collections.abc import Callable, Sequence
 
 import kws
 from kws import options
-from kws.arguments import instance
-from kws.errors import KwsError, MissingExtra
+from kws.arguments import add_command, help_formatter, instance
+from kws.errors import INTERRUPTED, KwsError, MissingExtra
 
-INTERRUPTED, BROKEN_PIPE = 130, 141
+BROKEN_PIPE = 141
 
 _TRAIN_PACKAGES = ("onnx", "pyroomacoustics", "rich", "safetensors", "torch")
 
@@ -71,7 +71,7 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
         prog="kws",
         description="Wake words: train them, quantise them, listen for them.",
         allow_abbrev=False,
-        formatter_class=_help,
+        formatter_class=help_formatter,
     )
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     parser.add_argument(
@@ -80,13 +80,8 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", prog="kws")
 
     def command(name: str, summary: str, fill: Callable[[argparse.ArgumentParser], None]) -> None:
-        if only not in (None, name):
-            return
-        sub = commands.add_parser(
-            name, help=summary, description=summary, allow_abbrev=False, formatter_class=_help
-        )
-        sub.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
-        fill(sub)
+        if only in (None, name):
+            fill(add_command(commands, name, summary))
 
     command("listen", "Listen to a microphone, a file or standard input.", options.listen)
     command("run", "Listen for months: the daemon behind the service.", options.run)
@@ -109,12 +104,3 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     command("service", "Set up, upgrade or remove the always-on service.", options.service)
     command("wyoming", "Hear wake words for other machines, by the Wyoming protocol.", options.wyoming)
     return parser if commands.choices else _parser()  # of an unknown command the message names all
-
-
-def _help(prog: str) -> argparse.HelpFormatter:
-    """As wide as the terminal, without the modules that argparse would load to know that."""
-    try:
-        columns = os.get_terminal_size().columns
-    except OSError:
-        columns = 80
-    return argparse.HelpFormatter(prog, width=columns - 2)

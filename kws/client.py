@@ -1,11 +1,11 @@
-"""Ask a running daemon, or listen to its events. Loads nothing heavy: `kws status` must be cheap."""
+"""Ask a running daemon, or listen to its events. Loads little beside `socket`: `kws status` must be cheap."""
 
-import contextlib
 import json
 import os
 import socket
-import struct
+from array import array
 from collections.abc import Iterator
+from io import BufferedReader
 
 from kws.errors import KwsError
 from kws.protocol import CONTROL, STATUS, VERSION, Folder, Message, address, line, runtime_parent
@@ -15,8 +15,6 @@ TIMEOUT_S = 10
 
 MACHINE_PARENT = "/run"
 """Where systemd makes the folders of the machine's own daemons."""
-
-_GONE = (BrokenPipeError, ConnectionResetError)
 
 
 def find_runtime(instance: str | None = None) -> str:
@@ -43,14 +41,11 @@ def ask(request: Message, folder: Folder, control: bool = False) -> Message:
     """
     connection = _connect(request, folder, CONTROL if control else STATUS)
     connection.settimeout(TIMEOUT_S)
-    answer = b""
     with connection, connection.makefile("rb") as lines:
         try:
-            answer = lines.readline()
+            answer = _next_line(lines)
         except TimeoutError:
             raise _stuck(folder) from None
-        except ConnectionResetError:
-            pass
     return _message(answer, folder)
 
 
@@ -64,10 +59,8 @@ def events(folder: Folder) -> Iterator[Message]:
 
 
 def _events(connection: socket.socket, folder: Folder) -> Iterator[Message]:
-    with connection, connection.makefile("rb") as lines, contextlib.suppress(ConnectionResetError):
-        for text in lines:
-            if not text.endswith(b"\n"):
-                break  # cut off
+    with connection, connection.makefile("rb") as lines:
+        while (text := _next_line(lines)).endswith(b"\n"):  # else it was cut off
             event = _message(text, folder)
             yield event
             if event.get("event") == "dropped":
@@ -80,11 +73,12 @@ def _connect(request: Message, folder: Folder, name: str) -> socket.socket:
     path = address(folder, name)
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     # Python's own time limit would not wait at all for a daemon whose queue of connections is full.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("ll", TIMEOUT_S, 0))
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, array("l", (TIMEOUT_S, 0)))
     try:
         connection.connect(path)
-        with contextlib.suppress(*_GONE):  # refused; the reason is there to be read
-            connection.sendall(line(request))
+        connection.sendall(line(request))
+    except (BrokenPipeError, ConnectionResetError):
+        pass  # refused; the reason is there to be read
     except (FileNotFoundError, ConnectionRefusedError, NotADirectoryError):
         connection.close()
         raise KwsError(
@@ -101,6 +95,14 @@ def _connect(request: Message, folder: Folder, name: str) -> socket.socket:
         connection.close()
         raise _stuck(folder) from None
     return connection
+
+
+def _next_line(lines: BufferedReader) -> bytes:
+    """Empty, or without its end, where the daemon is gone."""
+    try:
+        return lines.readline()
+    except ConnectionResetError:
+        return b""
 
 
 def _message(text: bytes, folder: Folder) -> Message:

@@ -26,6 +26,9 @@ class Detector:
     keywords. Scores inside the rest count for nothing. Of two keywords that arrive together, the higher score
     wins. A keyword without a threshold (UNKNOWN of a classifier) is never detected, but silences the others
     while its score is higher.
+
+    Attributes:
+        thresholds: Of each keyword, (keywords,); infinity for one that has none.
     """
 
     def __init__(
@@ -38,8 +41,8 @@ class Detector:
         sample_rate_hz: int = 16_000,
     ) -> None:
         self.settings, self.keywords, self.sample_rate_hz = settings, keywords, sample_rate_hz
-        self._first, self._hop = first_score_samples, score_hop_samples
-        self._thresholds = np.array([settings.thresholds.get(k, np.inf) for k in keywords], np.float32)
+        self.first_score_samples, self.score_hop_samples = first_score_samples, score_hop_samples
+        self.thresholds = np.array([settings.thresholds.get(k, np.inf) for k in keywords], np.float32)
         self._rivals = [i for i, keyword in enumerate(keywords) if keyword not in settings.thresholds]
         self._rest_samples = round(settings.refractory_seconds * sample_rate_hz)
         self.reset()
@@ -78,18 +81,23 @@ class Detector:
     def feed(self, scores: Scores) -> list[Detection]:
         """Take the next scores, (steps, keywords) with any number of steps; return what was heard."""
         first_row, self._rows = self._rows, self._rows + len(scores)
-        reached = scores >= self._thresholds
+        reached = self.reached(scores, self.thresholds)
         if not reached.any():  # nearly always
             if len(scores):
                 self._hits = [0] * len(self.keywords)
             return []
-        if self._rivals:
-            reached &= scores > scores[:, self._rivals].max(axis=1, keepdims=True)
         rows = range(len(scores))
         return [d for i in rows if (d := self._decide(scores[i], reached[i], first_row + i))]
 
+    def reached(self, scores: Scores, levels: Scores) -> NDArray[np.bool_]:
+        """Which of the scores, (steps, keywords), reach their keyword's level and count for something."""
+        reached = scores >= levels
+        if self._rivals and reached.any():
+            reached &= scores > scores[:, self._rivals].max(axis=1, keepdims=True)
+        return reached
+
     def _decide(self, scores: Scores, reached: NDArray[np.bool_], row: int) -> Detection | None:
-        sample = self._skipped + self._first + row * self._hop
+        sample = self._skipped + self.first_score_samples + row * self.score_hop_samples
         if sample < self._resting_until:
             return None
         self._hits = [hits + 1 if now else 0 for hits, now in zip(self._hits, reached, strict=True)]

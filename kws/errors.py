@@ -14,6 +14,9 @@ Exit code 2 is also argparse's; 130 means interrupted (Ctrl-C). Each message is 
 the next step, so that the command line can print it as it is.
 """
 
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+
 
 class KwsError(Exception):
     """Root of the tree: catch this to catch everything that `kws` reports deliberately."""

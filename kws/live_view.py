@@ -11,8 +11,8 @@ from typing import Any, NoReturn
 
 from kws.client import ask
 from kws.errors import KwsError
-from kws.protocol import Folder, Message
-from kws.status_view import HEALTHY, duration, event_line, headline, number, percent, watts
+from kws.protocol import HEALTHY, Folder, Message
+from kws.status_view import duration, event_line, headline, number, percent, watts
 
 TURNS_PER_SECOND = 5
 """Asked only while someone watches: an idle daemon builds no snapshots."""

@@ -6,18 +6,13 @@ size.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.detector import Detector
 from kws.events import Detection, NearMiss
-from kws.manifest import DetectorSettings
-from kws.operating import Rates, detector_settings
 from kws.scores import Scores
-
-if TYPE_CHECKING:
-    from kws.model import Model
 
 FLOOR_SHARE = 0.5
 """Scores below this share of the threshold are nothing. By the operating curves of the shipped models, speech
@@ -39,44 +34,24 @@ class NearMisses:
     nor does a keyword while a class without a threshold scores higher.
     """
 
-    def __init__(
-        self,
-        settings: DetectorSettings,
-        keywords: tuple[str, ...],
-        *,
-        first_score_samples: int,
-        score_hop_samples: int,
-        sample_rate_hz: int = 16_000,
-    ) -> None:
-        self.keywords, self.sample_rate_hz = keywords, sample_rate_hz
-        self._first, self._hop = first_score_samples, score_hop_samples
-        thresholds = [settings.thresholds.get(keyword, np.inf) for keyword in keywords]
-        self._floors = FLOOR_SHARE * np.array(thresholds, np.float32)
+    def __init__(self, detector: Detector) -> None:
+        """Beside a detector: what it takes as a detection, and when a score is, holds here too."""
+        self._detector = detector
+        self._floors: Scores = FLOOR_SHARE * detector.thresholds
         self._lowest = float(self._floors.min())
-        self._rivals = [i for i, keyword in enumerate(keywords) if keyword not in settings.thresholds]
         # Without a rest there would be no time for the detection that follows a rising score.
-        self._rest_samples = round(max(settings.refractory_seconds, SHORTEST_REST_SECONDS) * sample_rate_hz)
+        rest_seconds = max(detector.settings.refractory_seconds, SHORTEST_REST_SECONDS)
+        self._rest_samples = round(rest_seconds * detector.sample_rate_hz)
         self.reset()
-
-    @classmethod
-    def for_model(cls, model: "Model", false_accepts_per_day: Rates | None = None) -> Self:
-        """Beside `Detector.for_model` with the same arguments."""
-        manifest = model.manifest
-        return cls(
-            detector_settings(manifest, false_accepts_per_day),
-            manifest.keywords,
-            first_score_samples=manifest.first_score_samples,
-            score_hop_samples=manifest.score_hop_samples,
-            sample_rate_hz=manifest.features.sample_rate_hz,
-        )
 
     def reset(self) -> None:
         """Start a new stream: the next score is its first."""
-        self._sample = self._first  # of the next score
+        keywords = len(self._detector.keywords)
+        self._sample = self._detector.first_score_samples  # of the next score
         self._resting_until = 0
         self._candidate: NearMiss | None = None
-        self._was_above = np.zeros(len(self.keywords), np.bool_)
-        self._counts = np.zeros(len(self.keywords), np.bool_)  # above, and it may become a near miss
+        self._was_above = np.zeros(keywords, np.bool_)
+        self._counts = np.zeros(keywords, np.bool_)  # above, and it may become a near miss
         self._is_up = False  # some of them may be true
 
     def feed(self, scores: Scores, detections: Sequence[Detection] = ()) -> list[NearMiss]:
@@ -86,12 +61,10 @@ class NearMisses:
         if not self._candidate and not detections and _highest(scores, None) < self._lowest:  # nearly always
             if self._is_up:
                 self._was_above[:] = self._counts[:] = self._is_up = False
-            self._sample += len(scores) * self._hop
+            self._sample += len(scores) * self._detector.score_hop_samples
             return []
         self._is_up = True
-        above = scores >= self._floors
-        if self._rivals:
-            above &= scores > scores[:, self._rivals].max(axis=1, keepdims=True)
+        above = self._detector.reached(scores, self._floors)
         heard = {detection.sample for detection in detections}
         missed = []
         for row, is_above in zip(scores, above, strict=True):
@@ -99,7 +72,7 @@ class NearMisses:
             if self._sample in heard:
                 self._rest()
             self._look(row, is_above)
-            self._sample += self._hop
+            self._sample += self._detector.score_hop_samples
         return missed
 
     def skip(self, samples: int) -> list[NearMiss]:
@@ -133,4 +106,6 @@ class NearMisses:
         self._was_above = is_above
         for i in np.flatnonzero(self._counts):
             if self._candidate is None or row[i] > self._candidate.score:
-                self._candidate = NearMiss(self.keywords[i], self._sample, float(row[i]), self.sample_rate_hz)
+                self._candidate = NearMiss(
+                    self._detector.keywords[i], self._sample, float(row[i]), self._detector.sample_rate_hz
+                )

@@ -2,14 +2,15 @@
 
 False accepts are speech, and speech without keywords is what a small corpus lacks. Two sources cost almost
 nothing: recorded descriptions in many languages from a Debian package, and the frequent words of forty
-languages read by every voice of the synthesizers in `kws.voices`. All may be used commercially.
+languages read by every voice of the synthesizers in `kws.voices`. Kokoro, a neural voice, reads a little of
+sixteen languages. All may be used commercially.
 """
 
 import random
 import re
 import subprocess
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +23,16 @@ import soundfile
 from kws.corpus import write_manifest
 from kws.errors import DataError
 from kws.files import replacing
+from kws.kokoro import LICENCE, Kokoro
+from kws.kokoro import VOICES as KOKORO_VOICES
 from kws.vocabulary import Vocabulary, vocabulary
 from kws.voices import RATE_HZ, VOICES, Audio, Voice, say
 
 Row = dict[str, str]
 ENGINE_SHARES = {"espeak-ng": 0.46, "festival": 0.06, "flite": 0.06, "pico2wave": 0.42}
 """Of the hours: espeak-ng speaks the most languages, the others sound more like people."""
+KOKORO_HOURS = 0.5
+"""Neural voices sound like people, and take a hundred times as long as the others."""
 SENTENCES_PER_FILE = 24
 """By one voice, so that a file is one speaker; about a minute."""
 PAUSE_SECONDS = (0.03, 0.5)
@@ -45,6 +50,16 @@ class Recordings:
     licence: str
 
 
+@dataclass(frozen=True)
+class Reader:
+    """A synthesizer and the voices that read."""
+
+    engine: str
+    voices: tuple[Voice, ...]
+    say: Callable[[Voice, Sequence[str], random.Random], list[Audio]]
+    licence: str
+
+
 PACKAGES = (
     Recordings(
         "tuxpaint-stamps-default",
@@ -54,7 +69,9 @@ PACKAGES = (
 )  # the words left out of the pattern have "computer" or a sound-alike in some language's description
 
 
-def build(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) -> Iterator[str]:
+def build(
+    destination: Path, hours: float, forbidden: Iterable[str], *, kokoro: Path | None, jobs: int
+) -> Iterator[str]:
     """Fill `destination` with recordings and `hours` of synthetic speech; yields a line after each part.
 
     What an interrupted call has finished is kept and not made again.
@@ -63,6 +80,7 @@ def build(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) 
         destination: Folder of the corpus; made when missing, its manifest is replaced at the end.
         hours: How much to synthesise.
         forbidden: Keywords; words that sound like one are not spoken.
+        kokoro: Folder of Kokoro's model, which reads KOKORO_HOURS more; None leaves it out.
         jobs: Synthesizers at once.
 
     Raises:
@@ -80,12 +98,20 @@ def build(destination: Path, hours: float, forbidden: Iterable[str], jobs: int) 
         found = pool.map(partial(vocabulary, forbidden=forbidden), languages)
         spoken_words = dict(zip(languages, found, strict=True))
     yield f"{sum(len(v.words) for v in spoken_words.values())} words of {len(languages)} languages"
-    for engine, share in ENGINE_SHARES.items():
-        spoken = synthesise(engine, destination, hours * share, spoken_words, jobs)
+    work = [(robot(engine), hours * share) for engine, share in ENGINE_SHARES.items()]
+    if kokoro:
+        work.append((Reader("kokoro", KOKORO_VOICES, Kokoro(kokoro).read, LICENCE), KOKORO_HOURS))
+    for reader, amount in work:
+        spoken = synthesise(reader, destination, amount, spoken_words, jobs)
         rows += spoken
         seconds = sum(float(row["seconds"]) for row in spoken)
-        yield f"{engine}: {seconds / 3600:.1f} h in {len(spoken)} files"
+        yield f"{reader.engine}: {seconds / 3600:.1f} h in {len(spoken)} files"
     write_manifest(destination, rows)
+
+
+def robot(engine: str) -> Reader:
+    """A synthesizer of `kws.voices`."""
+    return Reader(engine, VOICES[engine], say, f"output of {engine}, free")
 
 
 def unpack(recordings: Recordings, destination: Path) -> list[Row]:
@@ -124,21 +150,19 @@ def keep(recording: Path, target: Path) -> Path:
 
 
 def synthesise(
-    engine: str, destination: Path, hours: float, words: dict[str, Vocabulary], jobs: int
+    reader: Reader, destination: Path, hours: float, words: dict[str, Vocabulary], jobs: int
 ) -> list[Row]:
-    """Files of frequent words by the voices of an engine in turn, at least `hours` together; their rows."""
-    folder = destination / engine
+    """Files of frequent words by the voices of a reader in turn, at least `hours` together; their rows."""
+    folder = destination / reader.engine
     folder.mkdir(parents=True, exist_ok=True)
-    voices = VOICES[engine]
 
     def speak(number: int) -> Row:
-        voice = voices[number % len(voices)]
+        voice = reader.voices[number % len(reader.voices)]
         target = folder / f"{voice.lang}_{number:05d}.flac"
         if not target.is_file():
-            _write(target, _monologue(voice, words[voice.lang], number))
+            _write(target, _monologue(reader, voice, words[voice.lang], number))
         seconds = soundfile.info(str(target)).duration
-        licence = f"output of {engine}, free"
-        return _row(target, destination, "synthetic", seconds, lang=voice.lang, licence=licence)
+        return _row(target, destination, "synthetic", seconds, lang=voice.lang, licence=reader.licence)
 
     rows: list[Row] = []
     seconds = 0.0
@@ -152,12 +176,12 @@ def synthesise(
     raise AssertionError  # count() does not end
 
 
-def _monologue(voice: Voice, words: Vocabulary, number: int) -> Audio:
+def _monologue(reader: Reader, voice: Voice, words: Vocabulary, number: int) -> Audio:
     """SENTENCES_PER_FILE sentences with pauses; the same for the same number."""
     rng = random.Random(f"{voice.name} {number}")  # noqa: S311 - reproducible on purpose
     sentences = [words.sentence(rng) for _ in range(SENTENCES_PER_FILE)]
     pieces: list[Audio] = []
-    for spoken in say(voice, sentences, rng):
+    for spoken in reader.say(voice, sentences, rng):
         pause = np.zeros(int(rng.uniform(*PAUSE_SECONDS) * RATE_HZ), np.float32)
         pieces += [spoken, pause]
     if not pieces:

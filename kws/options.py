@@ -2,7 +2,20 @@
 
 import argparse
 
-from kws.arguments import files, instance, jobs, model, numbers, path, positive, rates, seconds, strict
+from kws.arguments import (
+    add_command,
+    files,
+    instance,
+    jobs,
+    model,
+    not_negative,
+    numbers,
+    path,
+    positive,
+    rates,
+    seconds,
+    strict,
+)
 
 
 def listen(parser: argparse.ArgumentParser) -> None:
@@ -228,47 +241,54 @@ def export(parser: argparse.ArgumentParser) -> None:
 def corpus(parser: argparse.ArgumentParser) -> None:
     """What `kws corpus` takes."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    check = actions.add_parser("check", help="look for leaks between splits, missing files and odd rows")
+    check = add_command(actions, "check", "Look for leaks between splits, missing files and odd rows.")
     check.add_argument("folder", type=path, metavar="DIR")
     check.add_argument(
         "--content", action="store_true", help="decode and measure every clip too (needs the train extra)"
     )
     strict(check)
-    imports = actions.add_parser("import", help="write a corpus in the format that `kws train` reads")
+    imports = add_command(actions, "import", "Write a corpus in the format that `kws train` reads.")
     imports.add_argument("layout", choices=("speech-commands", "wake-word-benchmark", "folders"))
     imports.add_argument("source", type=path, metavar="SRC")
     imports.add_argument("destination", type=path, metavar="DEST")
-    negatives = actions.add_parser(
-        "negatives", help="build hours of speech without keywords to train against"
-    )
+    negatives = add_command(actions, "negatives", "Build hours of speech without keywords to train against.")
     negatives.add_argument("destination", type=path, metavar="DEST")
     negatives.add_argument("--hours", type=float, default=50.0, help="of synthesis; default: %(default)s")
     negatives.add_argument("--without", nargs="+", default=[], metavar="KEYWORD", help="words not to speak")
-    words = actions.add_parser("words", help="speak words with synthesizers, to train on")
+    _kokoro(negatives)
+    words = add_command(actions, "words", "Speak words with synthesizers, to train on.")
     words.add_argument("destination", type=path, metavar="DEST")
     words.add_argument("words", nargs="+", metavar="WORD")
     words.add_argument(
         "--takes", type=positive, default=100, metavar="N", help="of each word; default: %(default)s"
     )
-    words.add_argument("--kokoro", type=path, metavar="DIR", help="folder of Kokoro's model: better voices")
+    words.add_argument(
+        "--robot-takes",
+        type=not_negative,
+        metavar="N",
+        help="of these by espeak-ng, a robot; default: as many",
+    )
+    _kokoro(words)
+
+
+def _kokoro(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--kokoro", type=path, metavar="DIR", help="folder of Kokoro's model: better voices")
 
 
 def service(parser: argparse.ArgumentParser) -> None:
     """What `kws service` takes."""
     parser.set_defaults(instance=None, network=False, purge=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-    install = actions.add_parser("install", help="copy this program to /opt, set the service up and start it")
+    install = add_command(actions, "install", "Copy this program to /opt, set the service up and start it.")
     install.add_argument(
         "--network", action="store_true", help="let it use the network, for hooks that need it; default: none"
     )
-    upgrade = actions.add_parser("upgrade", help="let the services run this program; settings stay")
-    uninstall = actions.add_parser("uninstall", help="stop and remove the service; settings and state stay")
+    upgrade = add_command(actions, "upgrade", "Let the services run this program; settings stay.")
+    uninstall = add_command(actions, "uninstall", "Stop and remove the service; settings and state stay.")
     uninstall.add_argument("--purge", action="store_true", help="remove settings and state too")
     for action in (install, uninstall):
         action.add_argument(
-            "--instance",
-            metavar="NAME",
-            help="one of several services, with /etc/kws/NAME.yaml as its settings",
+            "--instance", metavar="NAME", help="one of several services, set up in /etc/kws/NAME.yaml"
         )
     for action in (install, upgrade, uninstall):
         action.add_argument(
@@ -286,7 +306,7 @@ def captures(parser: argparse.ArgumentParser) -> None:
     actions = parser.add_subparsers(metavar="ACTION", help="default: list")
 
     def action(name: str, summary: str) -> argparse.ArgumentParser:
-        sub = actions.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        sub = add_command(actions, name, summary)
         sub.set_defaults(action=name)
         _captures_of(sub, argparse.SUPPRESS)
         return sub

@@ -27,6 +27,9 @@ VERSION = 1
 STATUS, CONTROL = "status.sock", "control.sock"
 """Sockets in the runtime folder: who may read may ask for status and events; control is for a group."""
 
+HEALTHY = ("listening", "muted")
+"""States of a daemon in which nothing is wrong."""
+
 REQUEST_BYTES_MAX = 4096
 """Longest request, its newline included."""
 

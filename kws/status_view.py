@@ -6,9 +6,6 @@ from datetime import UTC, datetime
 
 from kws.protocol import Message
 
-HEALTHY = ("listening", "muted")
-"""States in which nothing is wrong."""
-
 UNAVAILABLE = "unavailable"
 
 _LABEL_CELLS = 12

@@ -5,26 +5,24 @@ a robot, but speaks with any pitch and at any speed. A file is a function of its
 that are there are kept: a run that was interrupted goes on.
 """
 
-import importlib.util
 import io
 import random
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import soundfile
 import soxr
-from numpy.typing import NDArray
 
 from kws.corpus import write_manifest
-from kws.errors import DataError, MissingExtra
+from kws.errors import DataError
+from kws.files import replacing
+from kws.kokoro import ENGLISH, LICENCE, SPEED, Kokoro
+from kws.voices import RATE_HZ, Audio
 
-Audio = NDArray[np.float32]
-RATE_HZ = 16_000
-KOKORO_MODEL, KOKORO_VOICES = "kokoro-v1.0.int8.onnx", "voices-v1.0.bin"
-KOKORO_SPEED = (0.75, 1.35)
 ESPEAK_VOICES = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-us-nyc", "en-029")
 ESPEAK_VARIANTS = (
     "",
@@ -39,27 +37,36 @@ SENTENCES = ("{}.", "{}!", "{}?")
 """How the word is punctuated, so that it is said in more than one melody."""
 
 
-def build(destination: Path, words: Iterable[str], takes: int, kokoro: Path | None) -> Iterator[str]:
-    """Speak each word `takes` times with each synthesizer; yields a line for each of them.
+def build(
+    destination: Path, words: Iterable[str], takes: int, robot_takes: int, *, kokoro: Path | None, jobs: int
+) -> Iterator[str]:
+    """Speak each word often, each time with another voice; yields a line for each synthesizer.
 
     Args:
         destination: Folder of the corpus; made when missing, its manifest is replaced at the end.
         words: What to say; each becomes the label of its recordings.
-        takes: Recordings of each word, each with another voice.
+        takes: Recordings of each word by Kokoro.
+        robot_takes: Recordings of each word by espeak-ng.
         kokoro: Folder of Kokoro's model and voices; None leaves Kokoro out.
+        jobs: Words spoken at once.
 
     Raises:
         MissingExtra: `kokoro` is given, but the package kokoro-onnx is not installed.
         DataError: a synthesizer or its model is missing.
     """
-    words, rows = list(words), []
-    speakers: dict[str, tuple[Speak, str]] = {"espeak_words": (espeak, "output of espeak-ng, free")}
+    words, rows = list(words), list[dict[str, str]]()
+    speakers: dict[str, tuple[Speak, str, int]] = {
+        "espeak_words": (espeak, "output of espeak-ng, free", robot_takes)
+    }
     if kokoro:
-        speakers["kokoro_words"] = Kokoro(kokoro), "Apache-2.0 model and voices; output free"
-    for source, (speak, licence) in speakers.items():
-        for take in range(takes):  # words in turn: what an interrupted run leaves is balanced
-            rows += [_row(destination, source, word, take, speak=speak, licence=licence) for word in words]
-        yield f"{source}: {takes * len(words)} recordings"
+        speakers["kokoro_words"] = KokoroWords(kokoro), LICENCE, takes
+    for source, (speak, licence, count) in speakers.items():
+        # Words in turn: what an interrupted run leaves is balanced.
+        spoken = [(word, take) for take in range(count) for word in words]
+        record = partial(_row, destination, source, speak=speak, licence=licence)
+        with ThreadPoolExecutor(jobs) as pool:
+            rows += pool.map(record, *zip(*spoken, strict=True)) if spoken else ()
+        yield f"{source}: {len(spoken)} recordings"
     write_manifest(destination, rows)
 
 
@@ -86,38 +93,17 @@ def espeak(word: str, rng: random.Random) -> tuple[str, Callable[[], Audio]]:
     return f"{voice}@{pitch}", synthesise
 
 
-class Kokoro:
-    """Two of Kokoro's voices, blended."""
+class KokoroWords:
+    """Kokoro saying single words, each with another blend."""
 
     def __init__(self, folder: Path) -> None:
-        if importlib.util.find_spec("kokoro_onnx") is None:
-            raise MissingExtra("kokoro-onnx", "kokoro-onnx")
-        self._folder = folder
-        self._model: Any = None
-        try:
-            with np.load(folder / KOKORO_VOICES) as voices:
-                self._voices = dict(voices)
-        except OSError as error:
-            raise DataError(f"{folder} has no {KOKORO_VOICES}; name the folder of Kokoro's model") from error
+        self._kokoro = Kokoro(folder)
 
     def __call__(self, word: str, rng: random.Random) -> tuple[str, Callable[[], Audio]]:
-        """A drawn blend, speed and melody."""
-        first, second = rng.sample(sorted(self._voices), 2)
-        share, speed = round(rng.uniform(0.3, 0.7), 2), rng.uniform(*KOKORO_SPEED)
-        text = rng.choice(SENTENCES).format(word.capitalize())
-        blend = self._voices[first] * np.float32(share) + self._voices[second] * np.float32(1 - share)
-        return f"{first}+{second}@{share}", lambda: self._say(text, blend, speed)
-
-    def _say(self, text: str, blend: NDArray[np.float32], speed: float) -> Audio:
-        if self._model is None:  # seconds, and not needed where every file is there already
-            import onnxruntime  # noqa: PLC0415
-            from kokoro_onnx import Kokoro as Synthesizer  # noqa: PLC0415
-
-            session = onnxruntime.InferenceSession(
-                str(self._folder / KOKORO_MODEL), providers=["CPUExecutionProvider"]
-            )
-            self._model = Synthesizer.from_session(session, str(self._folder / KOKORO_VOICES))
-        return _at_our_rate(*self._model.create(text, voice=blend, speed=speed, lang="en-us", trim=False))
+        """A drawn blend, speed, melody and accent."""
+        blend, speed = self._kokoro.blend(rng), rng.uniform(*SPEED)
+        text, accent = rng.choice(SENTENCES).format(word.capitalize()), rng.choice(ENGLISH)
+        return blend.name, lambda: self._kokoro.say(text, blend, speed, accent)
 
 
 def _row(root: Path, source: str, word: str, take: int, *, speak: Speak, licence: str) -> dict[str, str]:
@@ -127,7 +113,8 @@ def _row(root: Path, source: str, word: str, take: int, *, speak: Speak, licence
     voice, synthesise = speak(word, rng)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
-        soundfile.write(target, synthesise(), RATE_HZ)
+        with replacing(target) as unfinished:
+            soundfile.write(unfinished, synthesise(), RATE_HZ, format="FLAC")
     return {
         "path": relative.as_posix(),
         "label": word,

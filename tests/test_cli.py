@@ -155,6 +155,7 @@ def test_detect_says_how_close_a_silent_file_came(run_kws, toy_folder, tmp_path)
         ("detect --model TOY --false-accepts-per-day few a.wav", 2, "'few' is no number of false accepts"),
         ("listen --model TOY --false-accepts-per-day 1", 2, "no operating curve of 'high note'; run kws"),
         ("detect --jobs 0 a.wav", 2, "argument --jobs: must be at least 1"),
+        ("service uninstall --pur --dry-run", 2, "unrecognized arguments: --pur"),
         ("sing", 2, "invalid choice: 'sing'"),
         ("", 2, "the following arguments are required: COMMAND"),
     ],
@@ -175,6 +176,7 @@ def test_debug_shows_the_traceback(run_kws):
     ):
         assert "Traceback" in done.stderr
         assert done.stderr.splitlines()[-1].startswith("kws: there is no model 'nowhere'")
+    assert "Traceback" in run_kws("corpus", "check", "--debug", "nowhere").stderr
 
 
 def test_models_lists_figures_and_names_a_damaged_one(monkeypatch, capsys, tmp_path, toy_folder):

@@ -9,7 +9,7 @@ import pytest
 import soundfile
 from conftest import RATE_HZ
 
-from kws.corpus import COLUMNS, Clip
+from kws.corpus import COLUMNS, Clip, read_corpus
 from kws.errors import DataError
 from kws.evaluate.clips import Question, make_questions
 from kws.evaluate.confusion import summarise
@@ -68,7 +68,7 @@ def corpus(tmp_path: Path) -> Path:
 
 
 def test_unknown_and_silence_are_asked_as_often_as_a_word(corpus: Path) -> None:
-    questions = make_questions(corpus, ("yes", "no", "on"), EvaluationSettings())
+    questions = make_questions(read_corpus(corpus), ("yes", "no", "on"), EvaluationSettings())
     asked = {
         label: [q for q in questions if q.label == label] for label in ("yes", "no", "on", UNKNOWN, SILENCE)
     }
@@ -79,9 +79,9 @@ def test_unknown_and_silence_are_asked_as_often_as_a_word(corpus: Path) -> None:
     assert {q.clip.label for q in asked[UNKNOWN]} == {"bird"}  # not of other sources, not longer than a word
     assert {q.clip.source for q in asked[SILENCE]} == {"hum", "band"}
     assert all(len(q.samples(RATE_HZ)) == RATE_HZ for q in asked[SILENCE])
-    assert questions == make_questions(corpus, ("yes", "no", "on"), EvaluationSettings())
+    assert questions == make_questions(read_corpus(corpus), ("yes", "no", "on"), EvaluationSettings())
 
 
 def test_word_that_nobody_says_is_named(corpus: Path) -> None:
     with pytest.raises(DataError, match="maybe"):
-        make_questions(corpus, ("yes", "maybe"), EvaluationSettings())
+        make_questions(read_corpus(corpus), ("yes", "maybe"), EvaluationSettings())

@@ -51,7 +51,7 @@ def test_readme_lists_every_exit_code() -> None:
     rows = dict(re.findall(r"^\| (\d) \| (\w+)", README, re.MULTILINE))
     tree = {str(e.exit_code): e.__name__ for e in errors.KwsError.__subclasses__()}
     assert {code: name for code, name in rows.items() if int(code) > 1} == tree
-    assert f"| {cli.INTERRUPTED}, {cli.BROKEN_PIPE} |" in README
+    assert f"| {errors.INTERRUPTED}, {cli.BROKEN_PIPE} |" in README
 
 
 def test_readme_has_the_markers_of_evaluate() -> None:

@@ -22,7 +22,7 @@ from kws.commands.evaluate import run
 from kws.corpus import COLUMNS
 from kws.errors import ConfigError, DataError, ModelError
 from kws.evaluate.card import between_markers, render_card
-from kws.evaluate.playlist import EvaluationSettings, Mixer, make_playlist
+from kws.evaluate.playlist import EvaluationSettings, Mixer, make_playlist, read_clips
 from kws.evaluate.stream import Trial
 from kws.manifest import read_manifest
 
@@ -232,8 +232,12 @@ def test_unreadable_clip_is_reported_and_the_rest_is_played(model, corpus, tmp_p
     assert summary["keywords"]["low note"]["false_rejects"]["real"]["clean"]["trials"] == 2
 
 
+def playlist_of(corpus, keywords, settings):
+    return make_playlist(read_clips(corpus, keywords, settings), keywords, settings)
+
+
 def test_playlist_keeps_apart_what_must_not_be_mixed(corpus):
-    playlist = make_playlist(corpus, ("low note", "high note"), EvaluationSettings(noise_sources=("hum",)))
+    playlist = playlist_of(corpus, ("low note", "high note"), EvaluationSettings(noise_sources=("hum",)))
     assert sorted(c.path.stem for c in playlist.positives) == ["a1", "a1_copy", "a2", "b1", "low"]
     assert sorted(c.path.stem for c in playlist.phrases) == ["near", "other"]
     assert [[c.path.stem for c in stream] for stream in playlist.ambient] == [["long", "with_note"]]
@@ -243,19 +247,19 @@ def test_playlist_keeps_apart_what_must_not_be_mixed(corpus):
 @pytest.mark.parametrize(
     ("keywords", "changes", "message"),
     [
-        (("green hat",), {}, "no dev clip of green hat"),
-        (("low note",), {"split": "test"}, "no test clip of low note"),
+        (("green hat",), {}, "no dev clip says green hat"),
+        (("low note",), {"split": "test"}, "no test clip says low note"),
         (("low note",), {"noise_sources": ()}, "no dev noise"),
     ],
 )
 def test_playlist_refuses_a_corpus_that_measures_nothing(corpus, keywords, changes, message):
     with pytest.raises(DataError, match=message):
-        make_playlist(corpus, keywords, EvaluationSettings(**changes))
+        playlist_of(corpus, keywords, EvaluationSettings(**changes))
 
 
 def test_mixer_sets_the_ratio_of_word_and_noise(corpus):
     settings = EvaluationSettings(noise_sources=("hum",), lead_in_seconds=1.0, tail_seconds=1.0)
-    noise = make_playlist(corpus, ("low note",), settings).noise
+    noise = playlist_of(corpus, ("low note",), settings).noise
     word = np.full(8000, 0.1, np.float32)
     samples = np.concatenate([np.zeros(4000, np.float32), word])
     mixer = Mixer(noise, RATE_HZ, settings)
@@ -283,7 +287,7 @@ def test_fold_plays_speakers_that_training_would_otherwise_hear(corpus):
     said = {}
     for fold in ("1/2", "2/2"):
         settings = EvaluationSettings(noise_sources=("hum",), fold=fold)
-        positives = make_playlist(corpus, ("low note", "high note"), settings).positives
+        positives = playlist_of(corpus, ("low note", "high note"), settings).positives
         said[fold] = {c.speaker for c in positives if c.kind == "keyword"}
     assert said["1/2"] | said["2/2"] == {"ann", "bob", "cy"}
     assert not said["1/2"] & said["2/2"]

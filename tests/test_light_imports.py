@@ -66,11 +66,13 @@ assert main(["status", *{form}]) == 0
     assert "kws.client" in modules
     slow = {
         "asyncio",
+        "contextlib",
         "dataclasses",
         "importlib.metadata",
         "logging",
         "pathlib",
         "shutil",
+        "struct",
         "subprocess",
         "traceback",
         "typing",

@@ -1,12 +1,14 @@
 """The bridge between a daemon's sockets and a real broker, through everything that happens to either."""
 
+# ruff: noqa: F811 (fixtures)
+
 import json
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
-from broker import PROGRAM, Mosquitto, Observer, needs_broker
+from broker import PROGRAM, Mosquitto, Observer, broker, needs_broker, observer  # noqa: F401 (fixtures)
 from sockets import Running
 
 from kws.errors import ConfigError, KwsError
@@ -50,18 +52,6 @@ def daemon(tmp_path):
     daemon = Daemon(tmp_path)
     with daemon.running:
         yield daemon
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Mosquitto(tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
-def observer(broker):
-    with Observer(broker.port) as observer:
-        yield observer
 
 
 @pytest.fixture

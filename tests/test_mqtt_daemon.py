@@ -1,14 +1,17 @@
 """The whole way: a word is said at a virtual microphone, and Home Assistant's topics change; and back."""
 
+# ruff: noqa: F811 (fixtures)
+
 import json
 import shutil
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import yaml
-from broker import Mosquitto, Observer, needs_broker
+from broker import broker, needs_broker, observer  # noqa: F401 (fixtures)
 from daemons import needs_microphone, room, running  # noqa: F401 (a fixture)
 
 from kws.errors import KwsError
@@ -21,18 +24,6 @@ CURVE = [
     {"threshold": 0.9, "false_accepts_per_hour": 0.1, "false_reject_rate": 0.1},
     {"threshold": 0.2, "false_accepts_per_hour": 10.0, "false_reject_rate": 0.0},
 ]
-
-
-@pytest.fixture
-def broker(tmp_path):
-    with Mosquitto(tmp_path) as broker:
-        yield broker
-
-
-@pytest.fixture
-def observer(broker):
-    with Observer(broker.port) as observer:
-        yield observer
 
 
 @pytest.fixture
@@ -53,7 +44,7 @@ def state(observer, condition):
     return json.loads(observer.last(f"{BASE}/state", lambda text: condition(json.loads(text))))
 
 
-def test_home_assistant_hears_mutes_and_tunes(room, settings, notes, broker, observer):  # noqa: F811
+def test_home_assistant_hears_mutes_and_tunes(room, settings, notes, broker, observer):
     with running(room, settings | {"mqtt": bridge(broker)}) as daemon:
         observer.last(f"{BASE}/availability", lambda text: text == "online")
         state(observer, lambda it: it["state"] == "listening")
@@ -88,7 +79,7 @@ def test_home_assistant_hears_mutes_and_tunes(room, settings, notes, broker, obs
         assert "Traceback" not in daemon.log.read_text()
 
 
-def test_rates_that_mean_nothing_change_nothing(room, settings):  # noqa: F811
+def test_rates_that_mean_nothing_change_nothing(room, settings):
     with running(room, settings | {"false_accepts_per_day": {"low note": 24.0}}) as daemon:
         before = daemon.wait(lambda status: status["state"] == "listening")["model"]
         assert before["false_accepts_per_day"] == {
@@ -110,7 +101,7 @@ def both(observer):
     return said if len(said) == 2 else None
 
 
-def test_the_last_will_speaks_for_a_daemon_that_was_killed(room, settings, broker, observer):  # noqa: F811
+def test_the_last_will_speaks_for_a_daemon_that_was_killed(room, settings, broker, observer):
     with running(room, settings | {"mqtt": bridge(broker)}) as daemon:
         observer.last(f"{BASE}/availability", lambda text: text == "online")
         daemon.end(signal.SIGKILL)
@@ -119,7 +110,36 @@ def test_the_last_will_speaks_for_a_daemon_that_was_killed(room, settings, broke
         observer.last(f"{BASE}/availability", lambda text: text == "online")
 
 
-def test_listening_goes_on_without_a_broker(room, settings, notes, broker, observer):  # noqa: F811
+def test_reload_changes_what_home_assistant_is_offered(settings, broker, observer):
+    def offered(name, words):
+        """As soon as a device offers these words and no other one."""
+        triggers = {f"trigger_{word.replace(' ', '_')}" for word in words}
+
+        def is_offered(text):
+            told = json.loads(text)["components"]
+            return (
+                told["wake"]["event_types"] == words and {key for key in told if "trigger" in key} == triggers
+            )
+
+        return observer.last(f"homeassistant/device/kws_{name}/config", is_offered)
+
+    path = Path(settings["model"], MANIFEST_FILE)
+    with running(None, settings | {"mqtt": bridge(broker)}) as daemon:
+        offered("hall", ["low note", "high note"])
+        path.write_text(path.read_text().replace("low note", "deep note"))
+        daemon.ask("reload")
+        offered("hall", ["deep note", "high note"])
+
+        daemon.write(settings | {"mqtt": bridge(broker, name="attic")})
+        daemon.ask("reload")
+        offered("attic", ["deep note", "high note"])
+        observer.last(f"{BASE}/availability", lambda text: text == "offline")
+        observer.last("kws/kws_attic/availability", lambda text: text == "online")
+        assert daemon.end() == 0
+        assert "Traceback" not in daemon.log.read_text()
+
+
+def test_listening_goes_on_without_a_broker(room, settings, notes, broker, observer):
     broker.kill()
     with running(room, settings) as daemon:
         daemon.wait(lambda status: status["state"] == "listening" and status["audio"]["received_s"] > 0.2)
@@ -134,7 +154,7 @@ def test_listening_goes_on_without_a_broker(room, settings, notes, broker, obser
         assert daemon.end() == 0
 
 
-def test_a_process_of_its_own_serves_a_daemon_without_network(room, settings, broker, observer, tmp_path):  # noqa: F811
+def test_a_process_of_its_own_serves_a_daemon_without_network(room, settings, broker, observer, tmp_path):
     path = tmp_path / "mqtt.yaml"
     path.write_text(yaml.safe_dump(bridge(broker)))
     with running(room, settings) as daemon:

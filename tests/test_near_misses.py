@@ -29,7 +29,7 @@ def missed_in(scores, settings=None, cuts=()):
     """Near misses and detections of a whole stream, fed in pieces."""
     settings = settings or settings_of()
     detector = detector_of(settings)
-    near = NearMisses(settings, KEYWORDS, first_score_samples=FIRST, score_hop_samples=HOP)
+    near = NearMisses(detector)
     missed, heard = [], []
     for part in np.split(scores, sorted(min(cut, len(scores)) for cut in cuts)):
         detections = detector.feed(part)
@@ -55,7 +55,7 @@ def test_peak_below_half_the_threshold_is_nothing():
 
 
 def test_near_miss_is_known_one_rest_after_its_peak():
-    near = NearMisses(settings_of(), KEYWORDS, first_score_samples=FIRST, score_hop_samples=HOP)
+    near = NearMisses(detector_of(settings_of()))
     assert not near.feed(column(0.5, length=REST))
     assert rows(near.feed(column(0.0))) == [("yes", 0)]
 
@@ -99,7 +99,7 @@ def test_single_score_above_the_threshold_is_a_near_miss_where_two_are_required(
 
 
 def test_skipped_audio_passes_the_time():
-    near = NearMisses(settings_of(), KEYWORDS, first_score_samples=FIRST, score_hop_samples=HOP)
+    near = NearMisses(detector_of(settings_of()))
     near.feed(column(0.5, 0.1))
     assert not near.skip(HOP * (REST - 3))
     assert rows(near.skip(HOP)) == [("yes", 0)]
@@ -108,7 +108,7 @@ def test_skipped_audio_passes_the_time():
 
 
 def test_reset_starts_a_new_stream():
-    near = NearMisses(settings_of(), KEYWORDS, first_score_samples=FIRST, score_hop_samples=HOP)
+    near = NearMisses(detector_of(settings_of()))
     near.feed(column(0.5, 0.1))
     near.reset()
     assert not near.flush()
@@ -117,7 +117,8 @@ def test_reset_starts_a_new_stream():
 
 
 def test_model_gives_its_settings(toy_model):
-    near, detector = NearMisses.for_model(toy_model), Detector.for_model(toy_model)
+    detector = Detector.for_model(toy_model)
+    near = NearMisses(detector)
     lowest = min(toy_model.manifest.detector.thresholds.values())
     scores = np.zeros((200, len(toy_model.keywords)), np.float32)
     scores[3] = 0.75 * lowest

@@ -13,7 +13,7 @@ from kws import negatives
 from kws.audio import read_audio
 from kws.corpus import problems, read_corpus, write_manifest
 from kws.errors import DataError
-from kws.negatives import synthesise
+from kws.negatives import robot, synthesise
 from kws.vocabulary import skeleton, vocabulary
 from kws.voices import RATE_HZ, VOICES, Voice, pronunciations, say
 
@@ -25,7 +25,7 @@ SPEAKERS = {voice.lang: voice for voice in reversed(VOICES["espeak-ng"])}
 
 def test_synthesis_makes_a_sound_corpus_of_the_length_asked_for(tmp_path: Path) -> None:
     words = dict.fromkeys(SPEAKERS, vocabulary("en", []))
-    rows = synthesise("espeak-ng", tmp_path, 0.02, words, jobs=2)
+    rows = synthesise(robot("espeak-ng"), tmp_path, 0.02, words, jobs=2)
     write_manifest(tmp_path, rows)
     clips = read_corpus(tmp_path)
     assert problems(clips) == []
@@ -36,12 +36,12 @@ def test_synthesis_makes_a_sound_corpus_of_the_length_asked_for(tmp_path: Path) 
 
 def test_synthesis_is_reproducible_and_keeps_what_is_there(tmp_path: Path) -> None:
     words = dict.fromkeys(SPEAKERS, vocabulary("de", ["alexa"]))
-    first, second = (synthesise("espeak-ng", tmp_path / n, 0.001, words, jobs=2) for n in ("a", "b"))
+    first, second = (synthesise(robot("espeak-ng"), tmp_path / n, 0.001, words, jobs=2) for n in ("a", "b"))
     assert first == second
     one, other = (tmp_path / n / first[3]["path"] for n in ("a", "b"))
     assert one.read_bytes() == other.read_bytes()
     made = one.stat().st_mtime_ns
-    synthesise("espeak-ng", tmp_path / "a", 0.001, words, jobs=2)
+    synthesise(robot("espeak-ng"), tmp_path / "a", 0.001, words, jobs=2)
     assert one.stat().st_mtime_ns == made
 
 

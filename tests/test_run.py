@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import program_environment
 from daemons import descriptors, needs_microphone, room, running  # noqa: F401 (a fixture)
-from virtual_microphone import SoundServer
+from virtual_microphone import SoundServer, wait_for
 
 from kws.errors import KwsError
 
@@ -287,6 +287,50 @@ def test_daemon_ends_beside_a_sound_server_that_hangs(server, settings):
         time.sleep(1)
         assert daemon.status()["pid"] == daemon.process.pid
         assert daemon.end() == 0
+
+
+# PortAudio tries each device that it lists, and ALSA opens this one's pipe, which nobody ever writes to.
+STUCK_DEVICE = """
+pcm.stuck {{
+  type file
+  slave.pcm "null"
+  file "/dev/null"
+  infile "{pipe}"
+  hint {{
+    show on
+    description "a device that never answers"
+  }}
+}}
+"""
+
+
+def test_daemon_that_hangs_in_the_kernel_becomes_a_new_process(server, settings, notes_wav):
+    with running(None, settings, **server.environment) as daemon:
+        first, open_before = daemon.wait(listening), descriptors(daemon.process.pid)
+        pipe = daemon.folder / "pipe"
+        os.mkfifo(pipe)
+        well = server.configuration.read_text()
+        server.configuration.write_text(well + STUCK_DEVICE.format(pipe=pipe))
+        server.kill()
+        wait_for(lambda: "does not answer" in daemon.log.read_text(), "the hanging thread", 40)
+        daemon.ask("mute", seconds=None)  # it still answers
+        server.configuration.write_text(well)  # helps no thread that hangs
+        server.start()
+        assert "hung" in daemon.told("STATUS=starting anew")
+        status = daemon.wait(lambda status: status["started"] > first["started"], seconds=60)
+        assert "muted" in daemon.told("READY=1")
+        assert status["pid"] == first["pid"] == daemon.process.pid
+        assert (status["state"], status["audio"]["received_s"]) == ("muted", 0)
+        daemon.ask("unmute")
+        daemon.wait(listening)
+        assert descriptors(daemon.process.pid) <= open_before
+        server.play(notes_wav).wait(10)
+        daemon.wait(lambda status: status["keywords"]["high note"]["detections"])
+        assert daemon.end() == 0
+        text = daemon.log.read_text()
+        assert text.count("kws starts itself anew") == 1
+        assert "Traceback" not in text
+        assert "ALSA lib" not in text
 
 
 def cpu_s(pid):

@@ -3,14 +3,23 @@
 One container for all: each test leaves the service running, as it found it.
 """
 
+import asyncio
 import json
 import re
+import subprocess
 import time
 from pathlib import Path
 
+import paho.mqtt
 import pytest
+import soundfile
 from box import Box, booted
+from broker import PROGRAM as BROKER
+from broker import Mosquitto, Observer, needs_broker
 from conftest import ROOT
+from wyoming.client import AsyncClient
+from wyoming.info import Describe
+from wyoming_server import chunks, names, say, told
 
 pytestmark = pytest.mark.system
 
@@ -26,6 +35,7 @@ hooks:
   - command: [sh, -c, 'sleep 0.3; echo "$0 $(nice)" >> /var/lib/kws/hooked', "{keyword}"]
 """
 WORDS = ["alexa", "computer", "jarvis"]
+EXTRAS = ("wyoming", "zeroconf", "ifaddr", "paho")
 NO_CRASH = re.compile(r"SEGV|dumped core|Traceback|status=11|Aborted")
 
 
@@ -33,10 +43,13 @@ NO_CRASH = re.compile(r"SEGV|dumped core|Traceback|status=11|Aborted")
 def box(program):
     """A Debian with a microphone, and kws in a user's home, readable to nobody else; not yet a service."""
     library = next(program.parent.parent.glob("lib/python3*/site-packages"))
-    with booted((library, "library"), (ROOT / "models" / "default", "model")) as box:
+    extras = Path(paho.mqtt.__file__).parent.parent.parent
+    shared = ((library, "library"), (extras, "extras"), (ROOT / "models" / "default", "model"))
+    with booted(*shared) as box:
         box.run("systemctl", "start", "fakemic")
         box.run("python3", "-m", "venv", "--without-pip", HOME, user="pi")
-        box.run("sh", "-c", f"umask 077; cp -r /host/library/. {HOME}/lib/python3*/site-packages/", user="pi")
+        copied = "/host/library/. " + " ".join(f"/host/extras/{name}*" for name in EXTRAS)
+        box.run("sh", "-c", f"umask 077; cp -r {copied} {HOME}/lib/python3*/site-packages/", user="pi")
         yield box
 
 
@@ -322,17 +335,85 @@ def test_private_settings_are_refused_once_and_clearly(installed: Box) -> None:
     listens(installed)
 
 
-def test_another_room_has_a_service_of_its_own(installed: Box) -> None:
-    installed.write("/etc/kws/kitchen.yaml", SETTINGS)
-    installed.run(*INSTALL, "install", "--instance", "kitchen", seconds=300)
+BROWSER = """
+import asyncio
+from zeroconf.asyncio import AsyncServiceBrowser, AsyncZeroconf
+service = "_wyoming._tcp.local."
+async def look():
+    network, names = AsyncZeroconf(), asyncio.Queue()
+    told = lambda name, **_: names.put_nowait(name)
+    browser = AsyncServiceBrowser(network.zeroconf, service, handlers=[told])
+    async with asyncio.timeout(20):
+        while (name := await names.get()) != "kws-kitchen." + service:
+            pass
+    print((await network.async_get_service_info(service, name)).port)
+    await browser.async_cancel()
+    await network.async_close()
+asyncio.run(look())
+"""
+
+
+def test_another_room_has_a_service_of_its_own_which_hears_for_others(installed: Box) -> None:
+    wyoming = "wyoming: {uri: 'tcp://0.0.0.0:0', models: [default], zeroconf: kws-kitchen}\n"
+    installed.write("/etc/kws/kitchen.yaml", SETTINGS + wyoming)
+    installed.run(*INSTALL, "install", "--instance", "kitchen", "--network", seconds=300)
     assert status(installed, instance="kitchen")["instance"] == "kitchen"
     assert status(installed)["pid"] != status(installed, instance="kitchen")["pid"]
+    done = installed.try_run("systemd-analyze", "security", "--threshold=18", "kws@kitchen.service")
+    assert done.returncode == 0, done.stdout
+
+    port = int(installed.run("/opt/kws/bin/python", "-c", BROWSER))
+    audio = soundfile.read(ROOT / "models" / "default" / "example.flac", dtype="float32")[0]
+    assert asyncio.run(conversation(port, Describe(), *chunks(audio))) == ["info", *WORDS]
+
     installed.run(*INSTALL, "uninstall", "--instance", "kitchen", "--purge")
     assert installed.show("kws@kitchen", "ActiveState") == "inactive"
     left = installed.run("ls", "/etc/kws", "/var/lib/private")
     assert "kitchen" not in left
     assert "kws.yaml" in left
+    installed.run("sh", "-c", "rm /etc/systemd/system/kws*.d/network.conf; systemctl daemon-reload")
     listens(installed)
+
+
+async def conversation(port: int, *what: object) -> list[str]:
+    """The container has the network of this machine: what a server there answers."""
+    async with AsyncClient.from_uri(f"tcp://127.0.0.1:{port}") as client:
+        await say(client, *what)
+        return names(await told(client))
+
+
+@needs_broker
+def test_bridge_beside_a_service_without_network_keeps_the_password(installed: Box, tmp_path: Path) -> None:
+    secret, unit = "hush-77", "/etc/systemd/system/kws-mqtt.service"
+    users = Path(BROKER).parent.parent / "bin" / "mosquitto_passwd"
+    subprocess.run([users, "-b", "-c", tmp_path / "users", "kws", secret], check=True)
+    settings = ("allow_anonymous false", f"password_file {tmp_path / 'users'}")
+    with Mosquitto(tmp_path, *settings) as broker, Observer(broker.port, "kws", secret) as observer:
+        installed.write(unit, (ROOT / "examples" / "kws-mqtt.service").read_text())
+        installed.write("/etc/kws/mqtt.password", f"{secret}\n")
+        installed.run("chmod", "600", "/etc/kws/mqtt.password")
+        mqtt = f"{{host: 127.0.0.1, port: {broker.port}, username: kws, name: box}}"
+        installed.write("/etc/kws/mqtt.yaml", mqtt)
+        done = installed.try_run("systemd-analyze", "verify", unit)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+        installed.run("systemctl", "daemon-reload")
+        done = installed.try_run("systemd-analyze", "security", "--threshold=14", "kws-mqtt.service")
+        assert done.returncode == 0, done.stdout
+
+        installed.run("systemctl", "start", "kws-mqtt")
+        observer.last("kws/kws_box/availability", lambda text: text == "online")
+        device = json.loads(observer.last("homeassistant/device/kws_box/config"))
+        assert set(WORDS) <= set(device["components"]["wake"]["event_types"])
+        observer.say("kws/kws_box/listening/set", "OFF")
+        installed.wait(lambda: state(installed) == "muted", "the bridge to mute")
+        observer.say("kws/kws_box/listening/set", "ON")
+        listens(installed)
+        assert secret not in installed.run("ps", "axeww")
+        assert secret not in installed.journal("-b")
+        installed.run("systemctl", "stop", "kws-mqtt")
+        observer.last("kws/kws_box/availability", lambda text: text == "offline")
+    installed.run("rm", unit, "/etc/kws/mqtt.yaml", "/etc/kws/mqtt.password")
+    installed.run("systemctl", "daemon-reload")
 
 
 def copies(box: Box) -> list[str]:

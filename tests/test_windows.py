@@ -61,3 +61,18 @@ def test_words_of_few_people_are_real_less_often_by_the_root(
         low, high = np.array_split(spectrum, 2)
         real += low.sum() > high.sum()
     assert real / DRAWS == pytest.approx(share, abs=0.08)  # three standard deviations
+
+
+def test_other_speech_comes_after_a_pause_as_often_as_the_recipe_says(library: Library) -> None:
+    def heard(alone_share: float, seed: int) -> np.ndarray:
+        data = Data(alone_share=alone_share, negative_shares={"speech": 1.0})
+        sampler = WindowSampler(library, Recipe(name="x", keywords=("many", "few"), data=data))
+        return sampler.negative(np.random.default_rng(seed)).speech
+
+    for seed in range(20):
+        (alone,) = np.nonzero(np.abs(heard(1.0, seed)) > 0.01)
+        assert alone[0] > 0.05 * 2.4 * RATE_HZ
+        assert np.ptp(alone) > 0.2 * RATE_HZ
+        stream = np.abs(heard(0.0, seed))
+        assert stream[: RATE_HZ // 2].max() > 0.01
+        assert stream[-RATE_HZ:].max() > 0.01

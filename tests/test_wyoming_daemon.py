@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from wyoming.audio import AudioChunk
 from wyoming.client import AsyncClient
 from wyoming.info import Describe
 from wyoming_server import ANSWER_SECONDS, chunks, names, read, say, told
+
+from kws.manifest import MANIFEST_FILE
 
 
 @pytest.fixture
@@ -64,6 +67,74 @@ def test_daemon_hears_for_others_until_it_is_reloaded_without(settings, notes):
             talk(second)
         assert daemon.end() == 0
         assert "Traceback" not in daemon.log.read_text()
+
+
+def test_reload_serves_the_models_that_are_there_by_then(settings, toy_folder, notes, tmp_path):
+    async def until_it_is_let_go(client, daemon, uri):
+        await say(client, *chunks(notes))
+        assert names(await told(client)) == ["low_note", "high_note"]
+        await asyncio.to_thread(daemon.ask, "reload")
+        await say(client, *chunks(notes))
+        assert names(await told(client)) == ["low_note", "high_note"], "nothing has changed"
+        renamed(folder, "low note", "deep note")
+        await asyncio.to_thread(daemon.ask, "reload")
+        assert await read(client) is None
+
+    async def conversation(daemon, uri):
+        async with AsyncClient.from_uri(uri) as client:
+            await until_it_is_let_go(client, daemon, uri)
+
+    folder = shutil.copytree(toy_folder, tmp_path / "model")
+    settings["wyoming"]["models"] = [str(folder)]
+    with running(None, settings) as daemon:
+        daemon.told("READY=1")
+        asyncio.run(conversation(daemon, serving(daemon)))
+        new = serving(daemon, 2)
+        assert words(new) == ["deep_note", "high_note"]
+        assert talk(new, *chunks(notes)) == ["deep_note", "high_note"]
+
+        shutil.rmtree(folder)
+        daemon.ask("reload")
+        while f"there is no model '{folder}'" not in daemon.log.read_text():
+            assert daemon.status()
+        shutil.copytree(toy_folder, folder)
+        assert words(serving(daemon, 3)) == ["low_note", "high_note"], "what is missing is waited for"
+        assert daemon.end() == 0
+        assert "Traceback" not in daemon.log.read_text()
+
+
+def renamed(folder, old, new):
+    """Another model in the same place."""
+    path = folder / MANIFEST_FILE
+    path.write_text(path.read_text().replace(old, new))
+
+
+def words(uri):
+    """What the server offers."""
+
+    async def asked():
+        async with AsyncClient.from_uri(uri) as client:
+            await say(client, Describe())
+            (info,) = await told(client)
+            return [model["name"] for model in info.data["wake"][0]["models"]]
+
+    return asyncio.run(asked())
+
+
+def test_settings_that_cannot_be_served_are_tried_anew_at_the_next_reload(settings, toy_folder, tmp_path):
+    folder = shutil.copytree(toy_folder, tmp_path / "model")
+    manifest = folder / MANIFEST_FILE
+    good = manifest.read_text()
+    manifest.write_text(good.replace("keywords", "keywrods"))
+    settings["wyoming"]["models"] = [str(folder)]
+    with running(None, settings) as daemon:
+        daemon.told("READY=1")
+        while "Wyoming: not served" not in daemon.log.read_text():
+            assert daemon.status()
+            time.sleep(0.05)
+        manifest.write_text(good)
+        daemon.ask("reload")
+        assert words(serving(daemon)) == ["low_note", "high_note"]
 
 
 def test_clients_are_let_go_when_the_daemon_ends(settings):

@@ -37,17 +37,17 @@ NULL_SINK = "module-null-sink sink_name=kwsmic rate=48000 channels=2 format=s16l
 class SoundServer:
     """A sound server of its own in `folder`, whose microphone "kwsmic" hears what is played to its sink.
 
-    `environment` is what a program needs to see it.
+    `environment` is what a program needs to see it, `configuration` is ALSA's.
     """
 
     def __init__(self, folder: Path) -> None:
         runtime = folder / "run"
         runtime.mkdir(mode=0o700)
-        configuration = folder / "asound.conf"
-        configuration.write_text(ALSA_CONFIGURATION)
+        self.configuration = folder / "asound.conf"
+        self.configuration.write_text(ALSA_CONFIGURATION)
         self.environment = program_environment(folder) | {
             "XDG_RUNTIME_DIR": str(runtime),
-            "ALSA_CONFIG_PATH": str(configuration),
+            "ALSA_CONFIG_PATH": str(self.configuration),
         }
         for name in ("PULSE_SERVER", "PULSE_RUNTIME_PATH", "DBUS_SESSION_BUS_ADDRESS", "DISPLAY"):
             self.environment.pop(name, None)

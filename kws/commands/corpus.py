@@ -12,17 +12,21 @@ from kws.files import cache_folder
 
 def run(options: argparse.Namespace) -> int:
     """Check, import or build; a corpus with problems ends with DataError's exit code."""
+    jobs = os.cpu_count() or 1
     if options.action == "negatives":
         from kws.negatives import build  # noqa: PLC0415
 
-        for line in build(options.destination, options.hours, options.without, os.cpu_count() or 1):
+        built = build(options.destination, options.hours, options.without, kokoro=options.kokoro, jobs=jobs)
+        for line in built:
             print(line, flush=True)
         print(f"next: name {options.destination} under data.speech of a recipe")
         return 0
     if options.action == "words":
         from kws.words import build as speak  # noqa: PLC0415
 
-        for line in speak(options.destination, options.words, options.takes, options.kokoro):
+        robot_takes = options.takes if options.robot_takes is None else options.robot_takes
+        takes = options.takes, robot_takes
+        for line in speak(options.destination, options.words, *takes, kokoro=options.kokoro, jobs=jobs):
             print(line, flush=True)
         print(f"next: name {options.destination} under data.speech of a recipe")
         return 0

@@ -4,7 +4,7 @@ import argparse
 import dataclasses
 import datetime
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from kws.evaluate.card import SHIPPED, results, update_model
 from kws.evaluate.channels import make_channels, quiet_channels
 from kws.evaluate.gating import gate_costs, gate_tables, gated_listener, skipped_backgrounds
 from kws.evaluate.paired import compare
-from kws.evaluate.playlist import Audio, EvaluationSettings, make_playlist
+from kws.evaluate.playlist import Audio, EvaluationSettings, Playlist, make_playlist, read_clips
 from kws.evaluate.plot import plot_trade_off
 from kws.evaluate.rejects import Plain
 from kws.evaluate.report import commit, headline_condition, summarise, trade_off_curves
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
         return _against(options, folder, manifest, settings)
     if options.gate:
         return _gate(options, folder, manifest, settings)
-    playlist = make_playlist(options.data, manifest.keywords, settings)
+    playlist = _playlist(options, manifest.keywords, settings)
     networks: dict[str, Callable[[], Listener]] = {SHIPPED: partial(int8_listener, str(folder))}
     if options.float:
         networks["float"] = partial(float_listener, folder)
@@ -82,7 +82,7 @@ def _against(
     keywords = [k for k in manifest.keywords if k in read_manifest(other).keywords]
     if not keywords:
         raise ConfigError(f"{folder.name} and {other.name} have no keyword in common; compare others")
-    playlist = make_playlist(options.data, keywords, settings)
+    playlist = _playlist(options, keywords, settings)
     heard, heard_by_other = (
         play(playlist, partial(int8_listener, str(m)), read_manifest(m), settings, jobs=options.jobs)
         for m in (folder, other)
@@ -99,7 +99,7 @@ def _gate(options: argparse.Namespace, folder: Path, manifest: Manifest, setting
         raise ConfigError("--gate measures the gate; leave --update and --float away")
     if not settings.gate.enabled:
         raise ConfigError("gate.enabled is false; set it to true to measure the gate")
-    playlist = make_playlist(options.data, manifest.keywords, settings)
+    playlist = _playlist(options, manifest.keywords, settings)
     playlist = dataclasses.replace(playlist, phrases=[])
     make = make_channels if options.robustness else quiet_channels
     channels = make(settings.channels, manifest.features.sample_rate_hz)
@@ -182,6 +182,10 @@ def float_logits(folder: Path) -> Callable[[Audio], Scores]:
         return logits[len(silence) // manifest.model.frames_per_score :]
 
     return logits_of
+
+
+def _playlist(options: argparse.Namespace, keywords: Sequence[str], settings: EvaluationSettings) -> Playlist:
+    return make_playlist(read_clips(options.data, keywords, settings), keywords, settings)
 
 
 def _settings(options: argparse.Namespace) -> EvaluationSettings:

@@ -18,7 +18,7 @@ from kws.evaluate.clip_card import update_classifier
 from kws.evaluate.clip_tables import clip_results, full_clip_report
 from kws.evaluate.clips import Question, make_questions
 from kws.evaluate.confusion import summarise
-from kws.evaluate.playlist import Audio, EvaluationSettings
+from kws.evaluate.playlist import Audio, EvaluationSettings, read_clips
 from kws.evaluate.plot import plot_confusion
 from kws.evaluate.report import commit
 from kws.files import write_text
@@ -39,7 +39,8 @@ def run(
 ) -> int:
     """Ask each network about every clip, then print, write and update what was asked for."""
     labels = (*manifest.keywords, SILENCE)
-    questions = make_questions(options.data, manifest.words, settings)
+    clips = read_clips(options.data, manifest.words, settings)
+    questions = make_questions(clips, manifest.words, settings)
     networks: dict[str, Answer] = {SHIPPED: _int8(folder)}
     if options.float:
         networks["float"] = _float(float_logits(folder), manifest, labels)

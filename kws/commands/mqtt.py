@@ -7,10 +7,8 @@ import signal
 
 from kws import config
 from kws.client import find_runtime
-from kws.errors import MissingExtra
+from kws.errors import INTERRUPTED, MissingExtra
 from kws.network.mqtt import Mqtt, MqttSettings
-
-INTERRUPTED = 130
 
 
 def run(options: argparse.Namespace) -> int:

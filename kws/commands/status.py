@@ -7,6 +7,7 @@ import sys
 
 from kws.client import ask, find_runtime
 from kws.errors import ConfigError, KwsError
+from kws.protocol import HEALTHY
 
 UNHEALTHY = KwsError.exit_code
 
@@ -25,4 +26,4 @@ def run(options: argparse.Namespace) -> int:
         print(importlib.import_module("kws.prometheus").exposition(snapshot), end="")
     else:
         print(importlib.import_module("kws.status_view").text(snapshot))
-    return 0 if snapshot.get("state") in ("listening", "muted") else UNHEALTHY
+    return 0 if snapshot.get("state") in HEALTHY else UNHEALTHY

@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
                 print(f"{options.config}: sound; would train {recipe.name!r} on {corpus} into {folder}")
             return 0
         trainer = Trainer(
-            recipe, corpus, known, held_out, folder, cache=cache, jobs=os.cpu_count() or 1, everyone=everyone
+            recipe, known, held_out, folder, cache=cache, jobs=os.cpu_count() or 1, everyone=everyone
         )
         result = trainer.train()
         if everyone.is_first:

@@ -9,7 +9,6 @@ import itertools
 import logging
 import os
 import signal
-import sys
 import time
 from collections import deque
 from dataclasses import replace
@@ -17,10 +16,10 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NoReturn
 
 from kws import prometheus
-from kws.daemon import requests, stderr, systemd
+from kws.daemon import requests, systemd
 from kws.daemon.archive import FOLDER
 from kws.daemon.captures import Captures
 from kws.daemon.cost import Cost
@@ -31,14 +30,13 @@ from kws.daemon.journal import fields
 from kws.daemon.listener import Listener, State
 from kws.daemon.mute import Mute
 from kws.daemon.outlets import Outlets
+from kws.daemon.renewal import start_anew
 from kws.daemon.server import Server
 from kws.daemon.settings import Settings, load_settings, says
 from kws.daemon.snapshot import Counts, snapshot
-from kws.errors import KwsError
+from kws.errors import INTERRUPTED, KwsError
 from kws.events import Detection
 from kws.folders import runtime_folder, state_folder
-
-INTERRUPTED = 130
 
 _TURN_SECONDS = 15.0  # at most between two looks at the audio thread
 _HANGING_SECONDS = 10.0  # for an audio thread that hangs in the sound system to come free
@@ -276,12 +274,10 @@ class Appliance:
             self._fed_s = now_s
             systemd.alive()
 
-    def _start_anew(self) -> None:
-        """Become a new process of the same number: a thread that hangs in a C library cannot be ended."""
+    def _start_anew(self) -> NoReturn:
         systemd.status("starting anew: the sound system hung")
         self._end_all()
-        stderr.give_back()
-        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])  # noqa: S606 (there is no shell)
+        start_anew()
 
     def _every_minute(self) -> None:
         self.cost.every_minute()

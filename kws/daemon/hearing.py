@@ -64,10 +64,11 @@ class Chain(NamedTuple):
     def for_model(cls, model: Model, settings: Settings, why: str) -> "Chain":
         """Build it with a model that is loaded; ConfigError as `for_settings`."""
         rates = settings.false_accepts_per_day
+        pipeline = Pipeline(model, rates, settings.gate)
         return cls(
             model,
-            Pipeline(model, rates, settings.gate),
-            NearMisses.for_model(model, rates),
+            pipeline,
+            NearMisses(pipeline.detector),
             (f"model {model.manifest.name}: {why}", *(explain(model.manifest, rates) or [_OWN_THRESHOLDS])),
         )
 

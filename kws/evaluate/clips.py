@@ -7,12 +7,11 @@ clips of other words and of silence as a word has on average. Silence is seconds
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from kws.audio import read_audio
-from kws.corpus import Clip, keyword_of, read_corpus
+from kws.corpus import Clip, keyword_of
 from kws.errors import DataError
 from kws.evaluate.playlist import Audio, EvaluationSettings
 from kws.manifest import SILENCE, UNKNOWN
@@ -50,9 +49,9 @@ class Question:
 
 
 def make_questions(
-    folder: Path, words: Sequence[str], settings: EvaluationSettings, known: list[Clip] | None = None
+    corpus: Sequence[Clip], words: Sequence[str], settings: EvaluationSettings
 ) -> list[Question]:
-    """The clips of a corpus's split, in a fixed order; of `known` ones, if they have been read already.
+    """The clips of a corpus's split, in a fixed order.
 
     Synthetic speech stands in only for words that hardly anybody recorded. Other words come from the sources
     that hold real recordings of the words; silence from the noise and music of the split and from
@@ -61,7 +60,6 @@ def make_questions(
     Raises:
         DataError: there is no recording of a word, no other word or no noise.
     """
-    corpus = read_corpus(folder) if known is None else known
     clips = [clip for clip in corpus if clip.split == settings.split]
     spoken = [
         Question(clip, word)

@@ -88,17 +88,15 @@ class Playlist:
     """What is judged."""
 
 
-def make_playlist(
-    folder: Path, keywords: Iterable[str], settings: EvaluationSettings, clips: Iterable[Clip] | None = None
-) -> Playlist:
-    """Choose from the corpus in `folder`, or from its `clips` if they have been read and folded already.
+def read_clips(folder: Path, keywords: Iterable[str], settings: EvaluationSettings) -> list[Clip]:
+    """A corpus with its speakers in the splits that the settings' fold gives them."""
+    return folded(read_corpus(folder), keywords, settings.split, settings.fold)
 
-    DataError when nothing can be measured.
-    """
+
+def make_playlist(clips: Iterable[Clip], keywords: Iterable[str], settings: EvaluationSettings) -> Playlist:
+    """Choose from the clips of a corpus (`read_clips`); DataError when nothing can be measured."""
     keywords = tuple(keywords)
     positives, phrases, ambient, noise = [], [], [], []
-    if clips is None:
-        clips = folded(read_corpus(folder), keywords, settings.split, settings.fold)
     for clip in clips:
         in_split = clip.split == settings.split
         if clip.source in settings.noise_sources or (in_split and clip.kind in ("noise", "music")):
@@ -114,15 +112,11 @@ def make_playlist(
         else:
             phrases.append(clip)
     if not positives:
-        raise DataError(
-            f"{folder} has no {settings.split} clip of {', '.join(keywords)}; choose another split"
-        )
+        raise DataError(f"no {settings.split} clip says {', '.join(keywords)}; choose another split")
     if not ambient:
-        raise DataError(
-            f"{folder} has no {settings.split} audio without keywords; add speech, music or noise"
-        )
+        raise DataError(f"no {settings.split} audio is without keywords; add speech, music or noise")
     if settings.snr_db and not noise:
-        raise DataError(f"{folder} has no {settings.split} noise to mix with; add some or measure clean only")
+        raise DataError(f"there is no {settings.split} noise to mix with; add some or measure clean only")
     return Playlist(positives, phrases, _streams(ambient), noise, keywords)
 
 

@@ -12,14 +12,14 @@ from torch import nn
 
 from kws.corpus import Clip
 from kws.evaluate.clips import make_questions
-from kws.evaluate.playlist import EvaluationSettings
 from kws.features import FRAME_STEP_BEL, LogMel
 from kws.manifest import SILENCE
 from kws.model import AFTERMATH_SECONDS
 from kws.train.loss import smoothed
+from kws.train.net import inference
 from kws.train.progress import track
 from kws.train.recipe import Recipe
-from kws.train.validation import Result
+from kws.train.validation import Result, codes_of
 
 BATCH_CLIPS = 64
 
@@ -29,7 +29,6 @@ class ClipValidator:
 
     def __init__(
         self,
-        folder: Path,
         clips: list[Clip],
         recipe: Recipe,
         *,
@@ -39,8 +38,7 @@ class ClipValidator:
     ) -> None:
         self.recipe, self.device = recipe, device
         self.labels = (*recipe.keywords, SILENCE)
-        settings = EvaluationSettings(split=recipe.validation.split)
-        questions = make_questions(folder, recipe.words, settings, clips)
+        questions = make_questions(clips, recipe.words, recipe.validation.rules)
         features = LogMel(recipe.features)
         aftermath = np.zeros(round(AFTERMATH_SECONDS * recipe.features.sample_rate_hz), np.float32)
         groups: dict[int, list[tuple[torch.Tensor, int]]] = defaultdict(list)  # by length
@@ -48,7 +46,7 @@ class ClipValidator:
             samples = question.samples(recipe.features.sample_rate_hz)
             frames = features.feed(np.concatenate((samples, aftermath)))
             features.reset()
-            codes = np.clip(np.rint(frames / np.float32(FRAME_STEP_BEL)), 0, 255).astype(np.uint8)
+            codes = codes_of(frames)
             groups[len(codes)].append((torch.from_numpy(codes.T.copy()), self.labels.index(question.label)))
         self._batches = []
         for group in groups.values():
@@ -58,18 +56,14 @@ class ClipValidator:
 
     def __call__(self, net: nn.Module) -> Result:
         """Label the clips by a network that maps frames (B, n_mels, T) to logits (B, K, T // stride)."""
-        was_training = net.training
-        net.eval()
         asked, wrong = np.zeros(len(self.labels)), np.zeros(len(self.labels))
-        for clips, truth in self._batches:
-            answers = self._answers(net, clips)
-            np.add.at(asked, truth, 1)
-            np.add.at(wrong, truth, answers != truth)
-        net.train(was_training)
+        with inference(net):
+            for clips, truth in self._batches:
+                np.add.at(asked, truth, 1)
+                np.add.at(wrong, truth, self._answers(net, clips) != truth)
         rates = {label: float(rate) for label, rate in zip(self.labels, wrong / asked, strict=True)}
         return Result(float(np.mean(list(rates.values()))), rates)
 
-    @torch.no_grad()
     def _answers(self, net: nn.Module, codes: torch.Tensor) -> np.ndarray:
         """Index of the label of each clip; a stream starts settled in silence."""
         stride = self.recipe.network.stride

@@ -64,7 +64,6 @@ class Trainer:
     def __init__(
         self,
         recipe: Recipe,
-        corpus: Path,
         known: Library,
         held_out: Library,
         run: Path,
@@ -78,7 +77,7 @@ class Trainer:
         judge = ClipValidator if recipe.classifies else Validator
         with everyone.first_alone():
             self.validator = judge(
-                corpus, held_out.readable(), recipe, cache=cache, device=everyone.device, jobs=jobs
+                held_out.readable(), recipe, cache=cache, device=everyone.device, jobs=jobs
             )
         pools = load_pools(known, recipe, cache, jobs, everyone)
         self.batches = Batches(*pools, recipe.training, recipe.seed, everyone.device)

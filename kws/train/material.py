@@ -20,8 +20,7 @@ from kws.corpus import (
     problems,
     read_corpus,
 )
-from kws.evaluate.playlist import EvaluationSettings
-from kws.folds import folded
+from kws.evaluate.playlist import read_clips
 from kws.train.library import Library
 from kws.train.recipe import Recipe
 
@@ -49,15 +48,14 @@ class Material:
 
 def read_material(corpus: Path, recipe: Recipe) -> Material:
     """Read the manifests of a recipe's corpora; `corpus` is the one that validation plays too."""
-    judged = recipe.validation
-    own = folded(read_corpus(corpus), recipe.words, judged.split, judged.fold)
+    rules = recipe.validation.rules
+    own = read_clips(corpus, recipe.words, rules)
     clips = own + [clip for folder in recipe.data.speech for clip in read_corpus(Path(folder))]
     seen = [clip for clip in clips if clip.source not in recipe.data.exclude]
-    held_out, mixed_in = judged.split, EvaluationSettings().noise_sources
     return Material(
         [clip for clip in seen if clip.split == "train"],
-        [clip for clip in own if clip.split == held_out or clip.source in mixed_in],
-        problems(seen) + lacks(seen, recipe.words, held_out),
+        [clip for clip in own if clip.split == rules.split or clip.source in rules.noise_sources],
+        problems(seen) + lacks(seen, recipe.words, rules.split),
     )
 
 

@@ -17,6 +17,7 @@ from torch import nn
 from kws.scores import PEAK_DISTANCE_SECONDS, Scores, peaks, scores_of
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
+from kws.train.net import inference
 from kws.train.pool import BATCH_WINDOWS, Renderer, stacked, write_windows
 from kws.train.progress import track
 from kws.train.recipe import Recipe
@@ -61,22 +62,19 @@ class Miner:
             batches.append(renderer(stacked(windows, seed * 1_000_003 + number)))
         write_windows(path, batches)
 
-    @torch.no_grad()
     def spots(self, net: nn.Module) -> list[Spot]:
         """The highest peaks of every keyword, as many as `mined_windows` needs.
 
         `net` maps frames (B, n_mels, T) to logits (B, K, T // stride).
         """
-        was_training = net.training
-        net.eval()
         distance = round(PEAK_DISTANCE_SECONDS * self.recipe.features.sample_rate_hz / self._hop)
         found: list[list[Spot]] = [[] for _ in self.recipe.keywords]
-        for stream in track(list(_streams(self.library, self.sampler.negative_clips)), "mining"):
-            ends = np.cumsum([len(self.library.samples(index)) for index in stream])
-            best = peaks(self._scores(net, stream), min_distance_rows=distance)
-            for column, rows in zip(found, best, strict=True):
-                column += [_spot(score, self._sample(row), stream, ends) for row, score in rows]
-        net.train(was_training)
+        with inference(net):
+            for stream in track(list(_streams(self.library, self.sampler.negative_clips)), "mining"):
+                ends = np.cumsum([len(self.library.samples(index)) for index in stream])
+                best = peaks(self._scores(net, stream), min_distance_rows=distance)
+                for column, rows in zip(found, best, strict=True):
+                    column += [_spot(score, self._sample(row), stream, ends) for row, score in rows]
         wanted = max(1, self.recipe.training.mined_windows // (WINDOWS_PER_SPOT * len(found)))
         return [spot for column in found for spot in sorted(column, key=lambda s: -s.score)[:wanted]]
 

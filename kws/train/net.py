@@ -6,6 +6,8 @@ microsecond whatever it computes. The shape follows TC-ResNet (arXiv 1904.03814)
 (arXiv 1803.01271). ReLU comes after the addition, so that an integer addition's clamp at zero replaces it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import cast
 
 import torch
@@ -13,6 +15,18 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from kws.train.recipe import NetworkSettings
+
+
+@contextmanager
+def inference(net: nn.Module) -> Iterator[None]:
+    """The network as it is used: no gradients, no dropout, fixed statistics; afterwards as it was."""
+    was_training = net.training
+    net.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        net.train(was_training)
 
 
 class ConvNorm(nn.Module):

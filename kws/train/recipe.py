@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from kws.errors import ConfigError
+from kws.evaluate.playlist import EvaluationSettings
 from kws.features import FeatureSettings
-from kws.folds import parse_fold
 from kws.manifest import UNKNOWN, words_of
 from kws.train.reference import MAX_WEIGHT
 
@@ -99,6 +99,8 @@ class Data:
     """Share of the positives that are real recordings, where many people said the keyword; of few, less."""
     context_share: float = 0.3
     """Share of the positives with other speech right before or after the word."""
+    alone_share: float = 0.5
+    """Share of the spoken negatives that are a few words with a pause before them, as keywords come."""
     negative_shares: dict[str, float] = field(
         default_factory=lambda: {
             "speech": 0.42,
@@ -214,9 +216,13 @@ class Validation:
     """Cross-validation: "2/5" holds out the second of five groups of the people who say a keyword."""
 
     def __post_init__(self) -> None:
-        """Refuse a fold that is none."""
-        if self.fold:
-            parse_fold(self.fold)
+        """Refuse what `kws evaluate` would refuse, a fold that is none."""
+        _ = self.rules
+
+    @property
+    def rules(self) -> EvaluationSettings:
+        """Its part of the scoring rules; the others are those of `kws evaluate`."""
+        return EvaluationSettings(split=self.split, fold=self.fold, snr_db=(self.snr_db,), mixes=1)
 
 
 @dataclass(frozen=True)

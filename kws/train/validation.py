@@ -25,6 +25,7 @@ from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_pla
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
 from kws.files import replacing
 from kws.scores import PEAK_DISTANCE_SECONDS, peaks, scores_of
+from kws.train.net import inference
 from kws.train.progress import track
 from kws.train.recipe import Recipe
 
@@ -46,7 +47,6 @@ class Validator:
 
     def __init__(
         self,
-        folder: Path,
         clips: list[Clip],
         recipe: Recipe,
         *,
@@ -55,11 +55,8 @@ class Validator:
         jobs: int,
     ) -> None:
         self.recipe, self.device = recipe, device
-        wanted = recipe.validation
-        self.settings = EvaluationSettings(
-            split=wanted.split, fold=wanted.fold, snr_db=(wanted.snr_db,), mixes=1
-        )
-        playlist = make_playlist(folder, recipe.keywords, self.settings, clips)
+        self.settings = recipe.validation.rules
+        playlist = make_playlist(clips, recipe.keywords, self.settings)
         self._positives = judged(playlist.positives, recipe.keywords)
         key = _key(
             recipe, self.settings, [*self._positives, *playlist.noise, *chain.from_iterable(playlist.ambient)]
@@ -76,19 +73,16 @@ class Validator:
 
     def __call__(self, net: nn.Module) -> Result:
         """Score a network that maps frames (B, n_mels, T) to logits (B, K, T // stride)."""
-        was_training = net.training
-        net.eval()
-        hits = np.stack(
-            [self._best(self._scores(net, c), w) for c, w in zip(self._spoken, self._words, strict=True)]
-        )
         heard: list[list[float]] = [[] for _ in self.recipe.keywords]
         distance = round(PEAK_DISTANCE_SECONDS * 1000 / self._step_ms)
-        for stream in self._ambient:
-            for column, found in zip(
-                heard, peaks(self._scores(net, stream), min_distance_rows=distance), strict=True
-            ):
-                column += [score for _, score in found]
-        net.train(was_training)
+        with inference(net):
+            hits = np.stack(
+                [self._best(self._scores(net, c), w) for c, w in zip(self._spoken, self._words, strict=True)]
+            )
+            for stream in self._ambient:
+                best = peaks(self._scores(net, stream), min_distance_rows=distance)
+                for column, found in zip(heard, best, strict=True):
+                    column += [score for _, score in found]
         return self._rate(hits, heard)
 
     @property
@@ -116,7 +110,6 @@ class Validator:
             )
         return Result(float(np.mean(list(rates.values()))), rates)
 
-    @torch.no_grad()
     def _scores(self, net: nn.Module, codes: Codes) -> NDArray[np.float32]:
         frames: Tensor = torch.from_numpy(codes.T[None].astype(np.float32)).to(self.device) * FRAME_STEP_BEL
         logits = net(frames)[0].T.contiguous().cpu().numpy()
@@ -141,7 +134,7 @@ class Validator:
             word = find_word(clip, samples, features.sample_rate_hz)
             lead_in = round(settings.lead_in_seconds * features.sample_rate_hz)
             heard = mixer.track(samples, word, self.recipe.validation.snr_db, number)
-            spoken.append(_codes(LogMel(features).feed(heard)))
+            spoken.append(codes_of(LogMel(features).feed(heard)))
             words.append((lead_in + word[0], lead_in + word[1]))
         with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
             tasks = [(features, [c.path for c in stream]) for stream in ambient]
@@ -161,14 +154,15 @@ def judged(positives: Iterable[Clip], keywords: Iterable[str]) -> list[Clip]:
     return [clip for clip, keyword in said if clip.kind == "keyword" or keyword not in real]
 
 
+def codes_of(frames: NDArray[np.float32]) -> Codes:
+    """Frames in bel as they are kept, uint8 in steps of FRAME_STEP_BEL."""
+    return np.clip(np.rint(frames / np.float32(FRAME_STEP_BEL)), 0, 255).astype(np.uint8)
+
+
 def _stream_codes(task: tuple[FeatureSettings, list[Path]]) -> Codes:
     features, paths = task
     log_mel = LogMel(features)
-    return np.concatenate([_codes(log_mel.feed(read_audio(p, features.sample_rate_hz))) for p in paths])
-
-
-def _codes(frames: NDArray[np.float32]) -> Codes:
-    return np.clip(np.rint(frames / np.float32(FRAME_STEP_BEL)), 0, 255).astype(np.uint8)
+    return np.concatenate([codes_of(log_mel.feed(read_audio(p, features.sample_rate_hz))) for p in paths])
 
 
 def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:

@@ -26,6 +26,7 @@ BABBLE_VOICES = (3, 6)
 """Fewest and most voices at once in babble noise."""
 ENOUGH_SPEAKERS = 40
 """With fewer people who say a keyword, its real recordings come less often: by the root of the share."""
+UTTERANCE_SECONDS = (0.3, 1.6)
 FADE_SAMPLES = 80
 """5 ms at each cut, so that no cut clicks."""
 
@@ -53,6 +54,7 @@ class WindowSampler:
         self.library, self.recipe = library, recipe
         self._samples = recipe.window_samples
         self._rate_hz = recipe.features.sample_rate_hz
+        self._stillness = self._rate_hz // 50
         # keyword -> real or synthetic -> speaker -> recording -> clip indices
         self._positives: dict[int, dict[bool, dict[str, dict[str, list[int]]]]] = defaultdict(
             lambda: defaultdict(lambda: defaultdict(lambda: defaultdict(list)))
@@ -117,9 +119,36 @@ class WindowSampler:
         speech = np.zeros(self._samples, np.float32)
         if kind == "partial":
             speech = self._partial(rng)
+        elif kind != "ambient" and rng.random() < self.recipe.data.alone_share:
+            speech = self._utterance(kind, rng)
         elif kind != "ambient":
             speech = self._stretch(kind, rng, self._samples)
         return Window(speech, self._background(rng), NEGATIVE, 0, 0)
+
+    def _utterance(self, kind: str, rng: np.random.Generator) -> Audio:
+        """A few words with a pause before them and mostly after them too, cut where it is quiet.
+
+        Keywords come like that. Where other speech only comes in an endless stream, a network takes every
+        first word after a pause for half a keyword.
+        """
+        speech = np.zeros(self._samples, np.float32)
+        start = int(rng.uniform(0.05, 0.7) * self._samples)
+        count = int(rng.uniform(*UTTERANCE_SECONDS) * self._rate_hz)
+        samples = self.library.word(self._clip(kind, rng))
+        first, latest = 0, len(samples) - count - 15 * self._stillness
+        if latest > 0 and rng.random() < 0.7:  # else as the recording begins
+            first = self._quietest(samples, int(rng.integers(latest)))
+        last = self._quietest(samples, first + count)
+        piece = _fade(_float(samples[first:last]))[: self._samples - start]
+        speech[start : start + len(piece)] = piece
+        return speech
+
+    def _quietest(self, samples: NDArray[np.int16], first: int) -> int:
+        """Start of the quietest 20 ms in the 300 ms from sample `first` on; the end, if that is nearer."""
+        near = _float(samples[first : first + 15 * self._stillness])
+        if len(near) < 15 * self._stillness:
+            return len(samples)
+        return first + self._stillness * int(np.square(near).reshape(15, -1).mean(1).argmin())
 
     def _partial(self, rng: np.random.Generator) -> Audio:
         """Half a keyword: its beginning, or its end, alone or with other speech in the place of the rest.

@@ -6,7 +6,6 @@ import ipaddress
 import logging
 import socket
 from collections.abc import AsyncIterator
-from typing import Any
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -29,11 +28,11 @@ async def announced(name: str | None, server: asyncio.Server) -> AsyncIterator[N
 
     zeroconf = None
     try:
-        address, port, interfaces = _reached_at(server)
+        address, port = _reached_at(server)
         info = AsyncServiceInfo(
             SERVICE, f"{name}.{SERVICE}", addresses=[address.packed], port=port, server=f"{name}.local."
         )
-        zeroconf = AsyncZeroconf(interfaces=interfaces)
+        zeroconf = AsyncZeroconf(interfaces=[str(address)])
         await zeroconf.async_register_service(info, allow_name_change=True)
         _log.info("Wyoming: announced as %s at %s:%s", info.name, address, port)
     except (Error, OSError) as error:
@@ -46,19 +45,16 @@ async def announced(name: str | None, server: asyncio.Server) -> AsyncIterator[N
             await zeroconf.async_close()
 
 
-def _reached_at(server: asyncio.Server) -> tuple[Address, int, Any]:
-    """Address, port and the interfaces to announce them on.
+def _reached_at(server: asyncio.Server) -> tuple[Address, int]:
+    """Address and port under which the server is reached, where multicast goes.
 
-    A server on all interfaces is announced on all, with the address of the one that multicast leaves by.
+    Of a server on all interfaces that is the one that multicast leaves by. To ask for all of them would need
+    a netlink socket, which the sandbox of the service refuses, and each of them has another address anyway.
     """
-    from zeroconf import InterfaceChoice  # noqa: PLC0415
-
     host, port = server.sockets[0].getsockname()[:2]
     address: Address = ipaddress.ip_address(host)
-    interfaces: Any = [host]
     if address.is_unspecified:
-        interfaces = InterfaceChoice.All
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:  # sends nothing
             probe.connect(("224.0.0.251", 5353))
             address = ipaddress.ip_address(probe.getsockname()[0])
-    return address, port, interfaces
+    return address, port
