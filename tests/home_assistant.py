@@ -1,6 +1,6 @@
 """A real Home Assistant core: started, set up and asked as its user does, by its own web server.
 
-`KWS_HASS` names its program; docs/home-assistant.md says how to install it.
+`KWS_TEST_HASS` names its program; docs/home-assistant.md says how to install it.
 """
 
 import json
@@ -20,10 +20,10 @@ from typing import Any
 
 import pytest
 
-PROGRAM = os.environ.get("KWS_HASS") or None
+PROGRAM = os.environ.get("KWS_TEST_HASS") or None
 
 needs_home_assistant = pytest.mark.skipif(
-    PROGRAM is None, reason="KWS_HASS names no hass, see docs/home-assistant.md (What was tried)"
+    PROGRAM is None, reason="KWS_TEST_HASS names no hass, see docs/home-assistant.md (What was tried)"
 )
 
 AUTOMATIONS = "automations.yaml"
