@@ -116,7 +116,7 @@ def _message(text: bytes, folder: Folder) -> Message:
             f"another version of kws is running (it speaks {version}, this one {VERSION}); "
             f"restart it: sudo systemctl restart {_unit(folder)}"
         )
-    if "error" in message:
+    if "error" in message and "event" not in message:  # the event `config` has one of its own
         raise KwsError(str(message["error"]))
     return message
 

@@ -18,6 +18,7 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from sockets import Running, everything, request
 
+from kws import client
 from kws.daemon import server as server_module
 from kws.daemon.server import QUEUE_BYTES_MAX, SUBSCRIBERS_MAX, Server
 from kws.errors import KwsError
@@ -385,6 +386,15 @@ def test_a_watched_descriptor_calls_back_until_it_is_unwatched(tmp_path):
     assert heard == [b"word", b""]
     os.close(reader)
     server.close()
+
+
+def test_event_that_tells_of_no_error_is_none(running):
+    following = client.events(running.folder)
+    running.wait_for_subscribers(1)
+    for reason in (None, "there is no model 'x'"):
+        running.publish({"event": "config", "error": reason})
+        assert next(following) == {"version": 1, "event": "config", "error": reason}
+    following.close()
 
 
 def events(connection, count):
