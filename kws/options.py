@@ -255,11 +255,14 @@ def corpus(parser: argparse.ArgumentParser) -> None:
 
 def service(parser: argparse.ArgumentParser) -> None:
     """What `kws service` takes."""
-    parser.set_defaults(instance=None, network=False, purge=False)
+    parser.set_defaults(instance=None, network=False, led=False, purge=False)
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
     install = actions.add_parser("install", help="copy this program to /opt, set the service up and start it")
     install.add_argument(
         "--network", action="store_true", help="let it use the network, for hooks that need it; default: none"
+    )
+    install.add_argument(
+        "--led", action="store_true", help="let it use the pins of a Raspberry Pi, for lamps; default: no"
     )
     upgrade = actions.add_parser("upgrade", help="let the services run this program; settings stay")
     uninstall = actions.add_parser("uninstall", help="stop and remove the service; settings and state stay")

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ mock = pytest.importorskip("gpiozero.pins.mock")
 DETECTION = {"event": "detection", "keyword": "computer"}
 
 
-def wait_for(condition, seconds=10):
+def wait_for(condition, seconds=20):
     end_s = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end_s
@@ -127,6 +128,13 @@ def test_pins_are_dark_and_free_when_it_ends(led, begin):
     heard, listening = begin(pin="GPIO27", listening_pin="GPIO17")  # as by a reload
     wait_for(lambda: listening.state)
     assert not heard.state
+
+
+def test_nothing_is_loaded_without_lamps(tmp_path):
+    code = "import sys, kws.commands.run; print('gpiozero' in sys.modules, 'lgpio' in sys.modules)"
+    environment = program_environment(tmp_path)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, env=environment)
+    assert done.stdout.split() == [b"False", b"False"]
 
 
 def test_same_settings_change_nothing(led, begin, caplog):
