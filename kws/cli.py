@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import kws
-from kws import options
+from kws import model_options, options
 from kws.arguments import add_command, help_formatter, instance
 from kws.errors import INTERRUPTED, KwsError, MissingExtra
 
@@ -95,12 +95,12 @@ def _parser(only: str | None = None) -> argparse.ArgumentParser:
     command("mqtt", "Connect the running daemon to Home Assistant, from outside.", options.mqtt)
     command("feedback", "Tell the running daemon that it heard wrongly, or missed a word.", options.feedback)
     command("models", "List the installed models and what they measured.", lambda _: None)
-    command("evaluate", "Measure false rejects and false accepts on a corpus.", options.evaluate)
-    command("bench", "Measure speed and memory on this machine.", options.bench)
-    command("train", "Train a network, then fine-tune it to 8-bit integers.", options.train)
-    command("export", "Turn a training run into a model folder.", options.export)
+    command("evaluate", "Measure false rejects and false accepts on a corpus.", model_options.evaluate)
+    command("bench", "Measure speed and memory on this machine.", model_options.bench)
+    command("train", "Train a network, then fine-tune it to 8-bit integers.", model_options.train)
+    command("export", "Turn a training run into a model folder.", model_options.export)
     command("captures", "List, delete or export the recordings that the service kept.", options.captures)
-    command("corpus", "Check a corpus, import one, or build negatives.", options.corpus)
+    command("corpus", "Check a corpus, import one, or build negatives.", model_options.corpus)
     command("service", "Set up, upgrade or remove the always-on service.", options.service)
     command("wyoming", "Hear wake words for other machines, by the Wyoming protocol.", options.wyoming)
     return parser if commands.choices else _parser()  # of an unknown command the message names all

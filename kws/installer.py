@@ -6,6 +6,7 @@ behind a link, so that an upgrade switches in one moment; if it does not start, 
 
 import contextlib
 import ctypes.util
+import grp
 import os
 import re
 import shlex
@@ -25,6 +26,8 @@ from kws.files import shipped, write_text
 
 HIDDEN = ("/home", "/root", "/run/user", "/tmp", "/var/tmp")  # noqa: S108 - these the unit's sandbox hides
 UNITS = ("kws.service", "kws@.service")
+DROP_INS = ("network.conf", "led.conf")
+"""What a user may ask for beyond the units."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +132,14 @@ def check(layout: Layout) -> None:
         raise KwsError("PortAudio (the microphone) is missing; run: sudo apt install libportaudio2")
 
 
+def check_led(layout: Layout) -> None:
+    """Refuse rights to the pins that systemd could not give; KwsError says what to do instead."""
+    if not layout.is_system:
+        raise KwsError("a user's own service has the user's rights; run: sudo usermod -aG gpio $USER")
+    if "gpio" not in {group.gr_name for group in grp.getgrall()}:
+        raise KwsError("there is no group gpio that may use /dev/gpiochip*; make it, see docs/led.md")
+
+
 def check_rights(layout: Layout) -> None:
     """Refuse to begin without root, or without a systemd that runs."""
     if layout.is_system and os.geteuid() != 0:
@@ -141,15 +152,15 @@ def check_rights(layout: Layout) -> None:
         raise KwsError(f"no systemd {whose}is running; start the daemon by hand: kws run --config FILE")
 
 
-def install(layout: Layout, instance: str | None = None, has_network: bool = False) -> list[Step]:
-    """Set up and start one service; those that run already get the new program."""
+def install(layout: Layout, instance: str | None = None, drop_ins: Iterable[str] = ()) -> list[Step]:
+    """Set up and start one service, with some of `DROP_INS`; those that run already get the new program."""
     config = layout.config(instance)
     steps = [_write(config, (shipped("configs") / "kws.yaml").read_text(encoding="utf-8"))]
     if config.exists():
         steps = [Step(f"keep {config}", lambda: None)]
-    if has_network:
-        text = (shipped("service") / "network.conf").read_text(encoding="utf-8")
-        steps += [_write(drop_in, text) for drop_in in _drop_ins(layout)]
+    for name in drop_ins:
+        text = (shipped("service") / name).read_text(encoding="utf-8")
+        steps += [_write(folder / name, text) for folder in _drop_in_folders(layout)]
     return steps + _switch(layout, [_unit(instance)])
 
 
@@ -170,13 +181,7 @@ def uninstall(layout: Layout, instance: str | None = None, is_purge: bool = Fals
         steps += [command(*layout.systemctl, "disable", *map(_unit, instances))]
     if not instance:
         rules = [layout.rules / rule.name for rule in _rules()] if layout.rules else []
-        # A folder of drop-ins goes with the only one in it; the others are somebody's own.
-        drop_ins = [
-            path.parent if list(path.parent.iterdir()) == [path] else path
-            for path in _drop_ins(layout)
-            if path.exists()
-        ]
-        steps += _remove([*(layout.units / unit for unit in UNITS), *drop_ins, *rules])
+        steps += _remove([*(layout.units / unit for unit in UNITS), *_our_drop_ins(layout), *rules])
         steps += [command(*layout.systemctl, "daemon-reload")]
     if is_purge:
         names = ["kws" if name is None else f"kws-{name}" for name in instances]
@@ -261,8 +266,17 @@ def _running(layout: Layout) -> list[str]:
     return [line.split()[0] for line in done.stdout.splitlines()]
 
 
-def _drop_ins(layout: Layout) -> list[Path]:
-    return [layout.units / f"{unit}.d" / "network.conf" for unit in UNITS]
+def _drop_in_folders(layout: Layout) -> list[Path]:
+    return [layout.units / f"{unit}.d" for unit in UNITS]
+
+
+def _our_drop_ins(layout: Layout) -> list[Path]:
+    """Those that are there, or their folder if it holds no others, which would be somebody's own."""
+    found = []
+    for folder in _drop_in_folders(layout):
+        ours = [folder / name for name in DROP_INS if (folder / name).exists()]
+        found += [folder] if ours and set(folder.iterdir()) == set(ours) else ours
+    return found
 
 
 def _rules() -> list[Path]:

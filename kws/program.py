@@ -1,6 +1,6 @@
 """The running program as files, and a copy of it that depends on no home folder and no checkout.
 
-A copy is a virtual environment: the package, what it needs to listen (of the extras those for the network),
+A copy is a virtual environment: the package, what it needs to listen (of the extras those of the daemon),
 and the Python it runs now. It is made from what is installed here, without a package index or a network.
 """
 
@@ -17,8 +17,8 @@ from kws.errors import KwsError
 from kws.files import shipped
 
 PACKAGE = Path(__file__).parent
-EXTRAS = ("mqtt", "wyoming")
-"""Copied as far as they are installed here: what speaks to the network belongs to the service too."""
+EXTRAS = ("led", "mqtt", "wyoming")
+"""Copied as far as they are installed here: what the service may speak to belongs to it too."""
 DATA = ("models", "service", "configs")
 """Folders of a checkout; `kws/_models` and so on in an installed package."""
 

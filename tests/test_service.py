@@ -1,5 +1,6 @@
 """The service as it is shipped: its units, and what the installer would do."""
 
+import grp
 import importlib.metadata
 import os
 import re
@@ -85,6 +86,22 @@ def test_drop_in_opens_the_network_and_nothing_else(unit, tmp_path):
     }
 
 
+@needs_analyze
+@pytest.mark.parametrize("name", SYSTEM_UNITS)
+def test_drop_in_for_lamps_opens_the_pins_and_nothing_else(unit, name, tmp_path):
+    path = unit(name)
+    closed = exposure(analyze("security", "--offline=true", path, home=tmp_path))
+    (tmp_path / f"{name}.d").mkdir()
+    shutil.copy(SERVICE / "led.conf", tmp_path / f"{name}.d")
+    assert analyze("verify", path, home=tmp_path).stderr == ""
+    assert exposure(analyze("security", "--offline=true", path, home=tmp_path)) == closed
+    assert settings((SERVICE / "led.conf").read_text()) == [
+        "[Service]",
+        "SupplementaryGroups=gpio",
+        "DeviceAllow=char-gpiochip rw",
+    ]
+
+
 @pytest.mark.parametrize("folder", [".", "user"])
 def test_template_is_the_service_with_names_of_its_own(folder):
     one, many = ((SERVICE / folder / name).read_text() for name in SYSTEM_UNITS)
@@ -100,7 +117,7 @@ def settings(text):
 
 def test_every_setting_stands_on_a_line_of_its_own():
     # systemd takes a comment at the end of a line as part of the value.
-    for name in (*SYSTEM_UNITS, *USER_UNITS, "network.conf"):
+    for name in (*SYSTEM_UNITS, *USER_UNITS, *installer.DROP_INS):
         assert not [line for line in settings((SERVICE / name).read_text()) if "#" in line or ";" in line]
 
 
@@ -170,10 +187,30 @@ def test_configuration_is_written_once(layout):
     assert installer.install(layout, "hall")[0].text == f"write {layout.configs}/hall.yaml"
 
 
-def test_network_is_opened_only_when_asked_for(layout):
-    steps = {step.text for step in installer.install(layout)}
-    more = {step.text for step in installer.install(layout, has_network=True)} - steps
-    assert more == {f"write {layout.units}/{unit}.d/network.conf" for unit in SYSTEM_UNITS}
+@pytest.mark.parametrize("option", ["network", "led"])
+def test_sandbox_is_opened_only_when_asked_for(layout, option, monkeypatch, capsys):
+    monkeypatch.setattr(installer, "SYSTEM", layout)
+    monkeypatch.setattr(installer, "check", lambda _: None)
+    monkeypatch.setattr(grp, "getgrall", lambda: [grp.struct_group(("gpio", "x", 986, []))])
+
+    def steps(*options):
+        assert main(["service", "install", "--dry-run", *options]) == 0
+        return {line for line in capsys.readouterr().out.splitlines() if line.startswith("write ")}
+
+    assert steps(f"--{option}") - steps() == {
+        f"write {layout.units}/{unit}.d/{option}.conf" for unit in SYSTEM_UNITS
+    }
+
+
+def test_rights_that_systemd_cannot_give_are_not_installed(layout, monkeypatch, capsys):
+    monkeypatch.setattr(installer, "SYSTEM", layout)
+    monkeypatch.setattr(installer, "check", lambda _: None)
+    monkeypatch.setattr(grp, "getgrall", list)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    assert main(["service", "install", "--led", "--dry-run"]) == 1
+    assert "no group gpio that may use /dev/gpiochip*; make it" in capsys.readouterr().err
+    assert main(["service", "install", "--led", "--user", "--dry-run"]) == 1
+    assert "run: sudo usermod -aG gpio $USER" in capsys.readouterr().err
 
 
 def test_program_folder_of_somebody_else_is_left_alone(layout):
@@ -195,7 +232,8 @@ def test_uninstalling_leaves_settings_and_state_unless_purged(layout):
     (layout.units / "kws.service").touch()
     for unit in SYSTEM_UNITS:
         (layout.units / f"{unit}.d").mkdir()
-        (layout.units / f"{unit}.d" / "network.conf").touch()
+        for drop_in in installer.DROP_INS:
+            (layout.units / f"{unit}.d" / drop_in).touch()
     (layout.units / "kws.service.d" / "override.conf").touch()  # of `systemctl edit`
     layout.program.symlink_to(folders[2].name)
     plain = [step.text for step in installer.uninstall(layout)]
@@ -204,6 +242,7 @@ def test_uninstalling_leaves_settings_and_state_unless_purged(layout):
         "systemctl disable kws.service",
         f"remove {layout.units}/kws.service",
         f"remove {layout.units}/kws.service.d/network.conf",
+        f"remove {layout.units}/kws.service.d/led.conf",
         f"remove {layout.units}/kws@.service.d",
         "systemctl daemon-reload",
         f"remove {layout.program}",

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kws import config
+from kws.daemon.led import LedSettings
 from kws.daemon.settings import Settings, find_config, load_settings
 from kws.errors import ConfigError, KwsError
 from kws.network.mqtt import MqttSettings
@@ -22,6 +23,7 @@ KEYS = [
     "gate",
     "hooks",
     "webhooks",
+    "led",
     "mqtt",
     "capture",
     "power",
@@ -52,13 +54,16 @@ def test_shipped_file_holds_the_defaults_and_every_key():
         assert not isinstance(default, dict) or set(value) == set(default), key
 
 
-def test_what_is_commented_out_holds_the_defaults_too():
+@pytest.mark.parametrize(
+    ("key", "cls", "needs"), [("mqtt", MqttSettings, "host"), ("led", LedSettings, "pin")]
+)
+def test_what_is_commented_out_holds_the_defaults_too(key, cls, needs):
     lines = SHIPPED.read_text().splitlines()
-    start = lines.index(next(line for line in lines if line.startswith("mqtt:"))) + 1
+    start = lines.index(next(line for line in lines if line.startswith(f"{key}:"))) + 1
     block = [line[1:] for line in lines[start : lines.index("", start)]]
     given = yaml.safe_load("\n".join(block))
-    assert config.parse(given, MqttSettings) == MqttSettings(host=given["host"])
-    assert set(given) == {field.name for field in dataclasses.fields(MqttSettings)}
+    assert config.parse(given, cls) == cls(**{needs: given[needs]})
+    assert set(given) == {field.name for field in dataclasses.fields(cls)}
 
 
 def test_example_of_the_bridge_is_taken():
@@ -74,6 +79,10 @@ def test_example_of_the_bridge_is_taken():
         ("false_accepts_per_day: {alexa: 0}", "false_accepts_per_day must be above 0"),
         ("microphone: {block_ms: 10}", "microphone.block_ms must be 40 to 160"),
         ("hooks: [{command: []}]", "command is empty"),
+        ("led: {}", "led.pin is missing"),
+        ("led: {pin: lamp}", "led.pin 'lamp' is no name of a pin"),
+        ("led: {pin: 17, listening_pin: -1}", "led.listening_pin -1 is no name"),
+        ("led: {pin: 17, on_seconds: 0}", "led.on_seconds must be above 0"),
         ("prometheus_file: kws.prom", "from / on"),
         ("capture: {enabled: maybe}", "capture.enabled must be true or false"),
         ("model: [", "not valid YAML"),

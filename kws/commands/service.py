@@ -33,7 +33,10 @@ def _steps(options: argparse.Namespace, layout: Layout) -> list[Step]:
     installer.check(layout)
     if options.action == "upgrade":
         return installer.upgrade(layout)
-    return installer.install(layout, options.instance, options.network)
+    if options.led:
+        installer.check_led(layout)
+    chosen = [name for name in installer.DROP_INS if getattr(options, name.removesuffix(".conf"))]
+    return installer.install(layout, options.instance, chosen)
 
 
 def _as_user(options: argparse.Namespace) -> list[Step]:

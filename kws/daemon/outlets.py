@@ -1,9 +1,10 @@
-"""What the daemon has of the network: nothing, unless the settings ask for it; nothing here is waited for."""
+"""What the daemon tells others, and its lamps: none unless the settings ask for it; none is waited for."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from kws.daemon.led import Led
 from kws.daemon.settings import Settings
 from kws.network.mqtt import Mqtt, MqttSettings
 from kws.network.webhook import Webhook, WebhookSettings
@@ -11,7 +12,7 @@ from kws.network.wyoming.thread import Wyoming
 
 
 class Outlets:
-    """The Wyoming server, the bridge to MQTT and the webhooks, each on a thread of its own.
+    """The Wyoming server, the bridge to MQTT, the webhooks and the lamps, each on a thread of its own.
 
     Args:
         folder: Of the daemon's sockets, which the bridge uses as any other client.
@@ -20,6 +21,7 @@ class Outlets:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._wyoming = Wyoming()
+        self._led = Led(folder)
         self._mqtt: Mqtt | None = None
         self._mqtt_settings: MqttSettings | None = None
         self._webhooks: list[Webhook] = []
@@ -28,6 +30,7 @@ class Outlets:
     def configure(self, settings: Settings) -> None:
         """Begin, change or end what the settings say; what stays the same goes on."""
         self._wyoming.configure(settings.wyoming, settings.gate)
+        self._led.configure(settings.led)
         if settings.mqtt != self._mqtt_settings:
             self._close_mqtt()
             self._mqtt_settings = settings.mqtt
@@ -40,12 +43,14 @@ class Outlets:
             self._webhooks = [Webhook(each) for each in settings.webhooks]
 
     def put(self, event: Mapping[str, Any]) -> None:
-        """Hand an event to the webhooks; the bridge gets it at its socket."""
+        """Hand an event to the lamps and the webhooks; the bridge gets it at its socket."""
+        self._led.put(event)
         for webhook in self._webhooks:
             webhook.put(event)
 
     def close(self) -> None:
         """Take leave, within seconds."""
+        self._led.close()
         self._wyoming.close()
         self._close_mqtt()
         self._close_webhooks()

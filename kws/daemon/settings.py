@@ -6,6 +6,7 @@ from pathlib import Path
 from kws import config
 from kws.daemon.captures import CaptureSettings
 from kws.daemon.hooks import HookSettings
+from kws.daemon.led import LedSettings
 from kws.errors import ConfigError
 from kws.gate import GateSettings
 from kws.microphone import MicrophoneSettings
@@ -31,6 +32,8 @@ class Settings:
     gate: GateSettings = field(default_factory=GateSettings)
     hooks: tuple[HookSettings, ...] = ()
     webhooks: tuple[WebhookSettings, ...] = ()
+    led: LedSettings | None = None
+    """None: no lamps."""
     mqtt: MqttSettings | None = None
     """None: no MQTT."""
     capture: CaptureSettings = field(default_factory=CaptureSettings)
