@@ -271,11 +271,11 @@ def _drop_in_folders(layout: Layout) -> list[Path]:
 
 
 def _our_drop_ins(layout: Layout) -> list[Path]:
-    """Those that are there, or their folder if it holds no others, which would be somebody's own."""
+    """Those that are there; or their folder, unless it holds others too, which are somebody's own."""
     found = []
-    for folder in _drop_in_folders(layout):
+    for folder in filter(Path.is_dir, _drop_in_folders(layout)):
         ours = [folder / name for name in DROP_INS if (folder / name).exists()]
-        found += [folder] if ours and set(folder.iterdir()) == set(ours) else ours
+        found += [folder] if set(folder.iterdir()) == set(ours) else ours
     return found
 
 

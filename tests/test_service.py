@@ -255,6 +255,12 @@ def test_uninstalling_leaves_settings_and_state_unless_purged(layout):
     assert other.exists()
 
 
+def test_folder_of_drop_ins_goes_that_was_emptied_by_hand(layout):
+    empty = layout.units / "kws.service.d"
+    empty.mkdir(parents=True)
+    assert f"remove {empty}" in [step.text for step in installer.uninstall(layout)]
+
+
 def test_uninstalling_an_instance_leaves_the_others(layout):
     for name in ("kitchen", "hall"):
         link = layout.units / "multi-user.target.wants" / f"kws@{name}.service"
