@@ -13,11 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 
 from kws.errors import DataError, MissingExtra
-from kws.voices import RATE_HZ, Audio, Voice
+from kws.voices import Audio, Voice, at_our_rate
 
 MODEL, STYLES = "kokoro-v1.0.int8.onnx", "voices-v1.0.bin"
 LICENCE = "Apache-2.0 model and voices; output free"
@@ -81,8 +80,7 @@ class Kokoro:
             model = self._loaded()
             phonemes = model.tokenizer.phonemize(text, accent)
         samples, rate_hz = model.create(phonemes, blend.style, speed, is_phonemes=True, trim=False)
-        resampled: Audio = np.clip(soxr.resample(samples, rate_hz, RATE_HZ), -1, 1)
-        return resampled
+        return at_our_rate(samples, rate_hz)
 
     def read(self, voice: Voice, sentences: Sequence[str], rng: random.Random) -> list[Audio]:
         """Samples of each sentence, all by one drawn blend; `voice` tells the language."""

@@ -99,15 +99,21 @@ def say(voice: Voice, sentences: Sequence[str], rng: random.Random) -> list[Audi
     return [samples for samples in spoken if len(samples) > RATE_HZ // 5]
 
 
+def at_our_rate(samples: Audio, rate_hz: float) -> Audio:
+    """Samples (n,) at RATE_HZ within -1..1."""
+    resampled: Audio = np.clip(soxr.resample(samples, rate_hz, RATE_HZ), -1, 1)
+    return resampled
+
+
 def pronunciations(voice: Voice, words: Sequence[str]) -> list[str]:
     """The sounds of each word in the International Phonetic Alphabet, by espeak-ng."""
     command = ["espeak-ng", "-q", "--ipa", "-v", voice.name]
     found: list[str] = []
     for first in range(0, len(words), WORDS_AT_ONCE):
         part = words[first : first + WORDS_AT_ONCE]
-        lines = _run(command, voice, "\n".join(part).encode()).decode().splitlines()
+        lines = run_engine(command, voice, "\n".join(part).encode()).decode().splitlines()
         if len(lines) != len(part):  # one of them is read as two sentences, or not at all
-            lines = [" ".join(_run([*command, word], voice).decode().split()) for word in part]
+            lines = [" ".join(run_engine([*command, word], voice).decode().split()) for word in part]
         found += lines
     return found
 
@@ -116,20 +122,20 @@ def _espeak(voice: Voice, sentences: Sequence[str], rng: random.Random, folder: 
     variant = rng.choice(ESPEAK_VARIANTS)
     speed, pitch = str(rng.randint(120, 240)), str(rng.randint(10, 90))
     options = ["-v", voice.name + variant, "-s", speed, "-p", pitch]
-    _run(["espeak-ng", "-w", _wav(folder, 0), *options, "\n".join(sentences)], voice)
+    run_engine(["espeak-ng", "-w", _wav(folder, 0), *options, "\n".join(sentences)], voice)
 
 
 def _flite(voice: Voice, sentences: Sequence[str], rng: random.Random, folder: Path) -> None:
     stretch = f"duration_stretch={rng.uniform(0.8, 1.2):.2f}"
     pitch = f"int_f0_target_mean={rng.randint(85, 190)}"
     options = ["-voice", voice.name, "--setf", stretch, "--setf", pitch]
-    _run(["flite", *options, "-t", " ".join(sentences), "-o", _wav(folder, 0)], voice)
+    run_engine(["flite", *options, "-t", " ".join(sentences), "-o", _wav(folder, 0)], voice)
 
 
 def _pico(voice: Voice, sentences: Sequence[str], rng: random.Random, folder: Path) -> None:
     speed, pitch = rng.randint(80, 140), rng.randint(70, 140)
     marked = f"<speed level='{speed}'><pitch level='{pitch}'>{' '.join(sentences)}</pitch></speed>"
-    _run(["pico2wave", "-l", voice.name, "-w", _wav(folder, 0), marked], voice)
+    run_engine(["pico2wave", "-l", voice.name, "-w", _wav(folder, 0), marked], voice)
 
 
 def _festival(voice: Voice, sentences: Sequence[str], rng: random.Random, folder: Path) -> None:
@@ -138,7 +144,7 @@ def _festival(voice: Voice, sentences: Sequence[str], rng: random.Random, folder
         quoted = text.replace("\\", " ").replace('"', " ")
         script.append(f'(utt.save.wave (SynthText "{quoted}") "{_wav(folder, number)}" \'riff)')
     try:
-        _run(["festival", "--pipe"], voice, "\n".join(script).encode(voice.encoding, "ignore"))
+        run_engine(["festival", "--pipe"], voice, "\n".join(script).encode(voice.encoding, "ignore"))
     except DataError:
         if not any(folder.iterdir()):  # some sentences make a voice give up; what it said before is good
             raise
@@ -163,11 +169,11 @@ def _read(path: Path, timbre: float) -> Audio:
         return np.zeros(0, np.float32)
     if samples.ndim > 1:
         samples = samples[:, 0]
-    resampled: Audio = soxr.resample(samples, rate_hz * timbre, RATE_HZ)
-    return resampled
+    return at_our_rate(samples, rate_hz * timbre)
 
 
-def _run(command: list[str], voice: Voice, text: bytes | None = None) -> bytes:
+def run_engine(command: list[str], voice: Voice, text: bytes | None = None) -> bytes:
+    """What a synthesizer writes to standard output; DataError names the package that it needs."""
     try:
         done = subprocess.run(command, check=True, capture_output=True, input=text, timeout=TIME_OUT_S)
     except FileNotFoundError as error:

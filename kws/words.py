@@ -7,21 +7,17 @@ that are there are kept: a run that was interrupted goes on.
 
 import io
 import random
-import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import soundfile
-import soxr
 
 from kws.corpus import write_manifest
-from kws.errors import DataError
 from kws.files import replacing
 from kws.kokoro import ENGLISH, LICENCE, SPEED, Kokoro
-from kws.voices import RATE_HZ, Audio
+from kws.voices import RATE_HZ, Audio, Voice, at_our_rate, run_engine
 
 ESPEAK_VOICES = ("en-us", "en-gb", "en-gb-scotland", "en-gb-x-rp", "en-gb-x-gbcwmd", "en-us-nyc", "en-029")
 ESPEAK_VARIANTS = (
@@ -82,13 +78,8 @@ def espeak(word: str, rng: random.Random) -> tuple[str, Callable[[], Audio]]:
     command.append(rng.choice(SENTENCES).format(word))
 
     def synthesise() -> Audio:
-        try:
-            done = subprocess.run(command, check=True, capture_output=True)
-        except FileNotFoundError as error:
-            raise DataError("espeak-ng is not installed; run: apt-get install espeak-ng") from error
-        except subprocess.CalledProcessError as error:
-            raise DataError(f"{' '.join(command)} failed; try it by hand") from error
-        return _at_our_rate(*soundfile.read(io.BytesIO(done.stdout), dtype="float32"))
+        spoken = run_engine(command, Voice("espeak-ng", voice, "en"))
+        return at_our_rate(*soundfile.read(io.BytesIO(spoken), dtype="float32"))
 
     return f"{voice}@{pitch}", synthesise
 
@@ -125,8 +116,3 @@ def _row(root: Path, source: str, word: str, take: int, *, speak: Speak, licence
         "lang": "en",
         "licence": licence,
     }
-
-
-def _at_our_rate(samples: Audio, rate_hz: int) -> Audio:
-    resampled: Audio = np.clip(soxr.resample(samples, rate_hz, RATE_HZ), -1, 1)
-    return resampled

@@ -98,6 +98,20 @@ def program_environment(home: Path) -> dict[str, str]:
     return keep | {"HOME": str(home), "PYTHONPATH": source, "PYTHONWARNINGS": WARNINGS}
 
 
+def run_python(
+    code: str, home: Path, *arguments: object, **environment: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a few lines in a fresh interpreter."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=program_environment(home) | environment,
+    )
+
+
 def pip(python: Path | str, *arguments: object) -> None:
     """Run pip; without a package index the test is skipped, except where CI must not be fooled."""
     done = subprocess.run(

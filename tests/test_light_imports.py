@@ -6,21 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import program_environment
+from conftest import program_environment, run_python
 from sockets import Running
 
 HEAVY = ("torch", "onnx", "matplotlib", "rich", "pyroomacoustics", "kws.train")
 
 
 def python(code, home, *arguments):
-    done = subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        env=program_environment(home),
-        check=False,
-    )
+    done = run_python(code, home, *arguments)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

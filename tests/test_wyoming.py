@@ -12,7 +12,7 @@ from contextlib import AsyncExitStack
 import numpy as np
 import pytest
 import soxr
-from conftest import ROOT, program_environment, quiet
+from conftest import ROOT, program_environment, quiet, run_python
 from wyoming.audio import AudioChunk, AudioStart, AudioStop
 from wyoming.event import async_read_event, async_write_event
 from wyoming.info import Describe, Info
@@ -336,14 +336,7 @@ def test_standard_input_must_be_a_pipe(tmp_path, toy_folder):
 
 def test_missing_extra_is_named(tmp_path):
     code = "import sys; sys.modules['wyoming'] = None; from kws.cli import main; sys.exit(main(['wyoming']))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=program_environment(tmp_path),
-    )
+    done = run_python(code, tmp_path)
     assert (done.returncode, done.stderr) == (
         MissingExtra.exit_code,
         "kws: wyoming is not installed; run: pip install 'kws[wyoming]'\n",
@@ -362,14 +355,8 @@ def test_copy_of_the_program_takes_along_what_is_installed_of_it(tmp_path):
     )
     (metadata / "RECORD").write_text("kws-1.dist-info/METADATA,,\n")
     code = "from kws.program import distributions; print(*sorted(d.name for d in distributions()))"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        timeout=60,
-        env=program_environment(tmp_path) | {"PYTHONPATH": f"{tmp_path}:{ROOT}"},
-    )
+    done = run_python(code, tmp_path, PYTHONPATH=f"{tmp_path}:{ROOT}")
+    assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["kws", "numpy", "wyoming"]
 
 

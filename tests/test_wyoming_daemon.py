@@ -4,13 +4,11 @@ import asyncio
 import re
 import shutil
 import socket
-import subprocess
-import sys
 import time
 
 import numpy as np
 import pytest
-from conftest import RATE_HZ, program_environment
+from conftest import RATE_HZ, run_python
 from daemons import needs_microphone, room, running  # noqa: F401 (a fixture)
 from wyoming.audio import AudioChunk
 from wyoming.client import AsyncClient
@@ -208,11 +206,6 @@ def test_missing_model_does_not_keep_the_daemon_from_listening(settings):
 
 def test_daemon_without_it_loads_nothing_of_it(tmp_path):
     code = "import sys, kws.daemon.appliance; print(*sys.modules, sep='\\n')"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        capture_output=True,
-        text=True,
-        check=True,
-        env=program_environment(tmp_path),
-    )
+    done = run_python(code, tmp_path)
+    assert done.returncode == 0, done.stderr
     assert not {"asyncio", "wyoming", "zeroconf"} & set(done.stdout.split())

@@ -24,10 +24,10 @@ def short_table(report: Plain) -> str:
     for network, summary in report["networks"].items():
         for keyword, figures in summary["keywords"].items():
             for condition, rejects in _clean_first(_tested(figures)):
-                cells = [_with_interval(rejects["at"][level]) for level in levels]
+                cells = [with_interval(rejects["at"][level]) for level in levels]
                 rows.append([network, keyword, condition, _tested_on(figures, rejects), *cells])
         for condition, at in _clean_first(summary["mean"].get("tested", {})):
-            cells = [_with_interval(at[level]) for level in levels]
+            cells = [with_interval(at[level]) for level in levels]
             rows.append([network, "**mean**", condition, f"{at[levels[0]]['keywords']} keywords", *cells])
     return markdown(rows)
 
@@ -105,8 +105,8 @@ def robustness_table(summary: Plain) -> str:
     keywords = list(summary["robustness"][0]["keywords"])
     rows = [["through", "noise", *keywords, "**mean**"]]
     for row in summary["robustness"]:
-        cells = [_with_interval(row["keywords"][keyword]) for keyword in keywords]
-        rows.append([row["channel"], row["condition"], *cells, _with_interval(row["mean"])])
+        cells = [with_interval(row["keywords"][keyword]) for keyword in keywords]
+        rows.append([row["channel"], row["condition"], *cells, with_interval(row["mean"])])
     return markdown(rows)
 
 
@@ -169,7 +169,7 @@ def _synthetic(summary: Plain, level: str) -> str:
     rows = [["keyword", "condition", "recordings / speakers", "FRR"]]
     for keyword, figures in summary["keywords"].items():
         for condition, rejects in _clean_first(figures["false_rejects"].get("synthetic", {})):
-            rows.append([keyword, condition, _count(rejects), _with_interval(rejects["at"][level])])
+            rows.append([keyword, condition, _count(rejects), with_interval(rejects["at"][level])])
     return markdown(rows)
 
 
@@ -238,7 +238,8 @@ def _count(rejects: Plain) -> str:
     return f"{rejects['recordings']} / {rejects['speakers']}"
 
 
-def _with_interval(figure: Plain) -> str:
+def with_interval(figure: Plain) -> str:
+    """A rate in per cent with its interval."""
     return f"{100 * figure['rate']:.1f} % ({100 * figure['low']:.1f}-{100 * figure['high']:.1f})"
 
 

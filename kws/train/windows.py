@@ -27,6 +27,9 @@ BABBLE_VOICES = (3, 6)
 ENOUGH_SPEAKERS = 40
 """With fewer people who say a keyword, its real recordings come less often: by the root of the share."""
 UTTERANCE_SECONDS = (0.3, 1.6)
+"""Shortest and longest of the few words that come alone."""
+SEARCHED = 15
+"""Stretches of 20 ms of which the quietest is where an utterance is cut."""
 FADE_SAMPLES = 80
 """5 ms at each cut, so that no cut clicks."""
 
@@ -135,7 +138,7 @@ class WindowSampler:
         start = int(rng.uniform(0.05, 0.7) * self._samples)
         count = int(rng.uniform(*UTTERANCE_SECONDS) * self._rate_hz)
         samples = self.library.word(self._clip(kind, rng))
-        first, latest = 0, len(samples) - count - 15 * self._stillness
+        first, latest = 0, len(samples) - count - SEARCHED * self._stillness
         if latest > 0 and rng.random() < 0.7:  # else as the recording begins
             first = self._quietest(samples, int(rng.integers(latest)))
         last = self._quietest(samples, first + count)
@@ -145,10 +148,10 @@ class WindowSampler:
 
     def _quietest(self, samples: NDArray[np.int16], first: int) -> int:
         """Start of the quietest 20 ms in the 300 ms from sample `first` on; the end, if that is nearer."""
-        near = _float(samples[first : first + 15 * self._stillness])
-        if len(near) < 15 * self._stillness:
+        near = _float(samples[first : first + SEARCHED * self._stillness])
+        if len(near) < SEARCHED * self._stillness:
             return len(samples)
-        return first + self._stillness * int(np.square(near).reshape(15, -1).mean(1).argmin())
+        return first + self._stillness * int(np.square(near).reshape(SEARCHED, -1).mean(1).argmin())
 
     def _partial(self, rng: np.random.Generator) -> Audio:
         """Half a keyword: its beginning, or its end, alone or with other speech in the place of the rest.

@@ -3,12 +3,11 @@
 import asyncio
 import signal
 
+from kws.errors import INTERRUPTED
 from kws.gate import GateSettings
 from kws.network.wyoming.catalogue import Catalogue
 from kws.network.wyoming.server import Server
 from kws.network.wyoming.settings import WyomingSettings
-
-INTERRUPTED = 130
 
 
 def serve(settings: WyomingSettings, gate: GateSettings | None) -> int:
