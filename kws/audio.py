@@ -23,6 +23,20 @@ BLOCK_MS = 80
 _FILE_BLOCK_MS = 10_000  # when a file is read whole
 
 
+def duration_s(path: Path) -> float:
+    """Length of an audio file in seconds.
+
+    Raises:
+        AudioError: it cannot be read.
+    """
+    import soundfile  # noqa: PLC0415
+
+    try:
+        return float(soundfile.info(str(path)).duration)
+    except soundfile.LibsndfileError as error:
+        raise AudioError(f"cannot read {path} ({error}); repair or remove it") from error
+
+
 def read_audio(path: Path, sample_rate_hz: int) -> NDArray[np.float32]:
     """A whole audio file as mono float32 (-1..1) at `sample_rate_hz`; of several channels the first."""
     return np.concatenate(list(file_blocks(path, sample_rate_hz, block_ms=_FILE_BLOCK_MS)))

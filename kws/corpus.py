@@ -27,6 +27,10 @@ CLOSE_ENOUGH_S = 0.1
 """Lengths and times in a manifest may be off by this much."""
 
 
+Row = dict[str, str]
+"""One line of a manifest by its columns, as it is written."""
+
+
 @dataclass(frozen=True)
 class Clip:
     """One row of the manifest."""
@@ -76,7 +80,12 @@ def read_corpus(folder: Path) -> list[Clip]:
         raise DataError(f"{manifest} is not a CSV file ({error}); see docs/corpus.md") from error
 
 
-def write_manifest(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
+def row_of(path: Path, root: Path, seconds: float, **columns: str) -> Row:
+    """The row of an audio file in the manifest of `root`."""
+    return {"path": path.relative_to(root).as_posix(), "seconds": f"{seconds:.3f}", **columns}
+
+
+def write_manifest(folder: Path, rows: Iterable[Row]) -> Path:
     """Write `folder/manifest.csv` through a temporary file; returns its path."""
     manifest = folder / "manifest.csv"
     with replacing(manifest) as partial, partial.open("w", newline="", encoding="utf-8") as file:
@@ -86,7 +95,7 @@ def write_manifest(folder: Path, rows: Iterable[dict[str, str]]) -> Path:
     return manifest
 
 
-def manifest_rows(folder: Path) -> list[dict[str, str]]:
+def manifest_rows(folder: Path) -> list[Row]:
     """The rows of `folder/manifest.csv` as they are, to add others to; none when there is no manifest yet."""
     manifest = folder / "manifest.csv"
     try:

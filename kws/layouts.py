@@ -9,10 +9,10 @@ import re
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from kws.corpus import manifest_rows, write_manifest
-from kws.errors import AudioError, DataError
+from kws.audio import duration_s
+from kws.corpus import Row, manifest_rows, row_of, write_manifest
+from kws.errors import DataError
 
-Row = dict[str, str]
 AUDIO_SUFFIXES = {".wav", ".flac", ".ogg", ".opus", ".mp3"}
 DEV_PERCENT = 10
 """Share of the speakers that a layout without splits of its own puts into dev."""
@@ -58,9 +58,10 @@ def speech_commands(source: Path) -> Iterator[Row]:
         relative = path.relative_to(source).as_posix()
         word = path.parent.name
         noise = word == "_background_noise_"
-        yield _row(
+        yield row_of(
             path,
             source,
+            duration_s(path),
             label="" if noise else word,
             kind="noise" if noise else "keyword",
             speaker=path.stem if noise else path.stem.split("_")[0],
@@ -74,9 +75,10 @@ def wake_word_benchmark(source: Path) -> Iterator[Row]:
     """Picovoice wake-word-benchmark: `audio/word/n.flac`, no speakers known, so everything is for testing."""
     for path in _audio(source / "audio"):
         word = path.parent.name.replace("_", " ")
-        yield _row(
+        yield row_of(
             path,
             source,
+            duration_s(path),
             label=word,
             kind="keyword",
             speaker="",
@@ -99,9 +101,10 @@ def labelled_folders(source: Path) -> Iterator[Row]:
         background = re.fullmatch(r"_(noise|music|speech)_", parts[0])
         speaker = parts[1] if len(parts) > 2 else re.split(r"[_-]", path.stem)[0]
         bucket = int(hashlib.sha256(speaker.encode()).hexdigest(), 16) % 100
-        yield _row(
+        yield row_of(
             path,
             source,
+            duration_s(path),
             label="" if background else parts[0].replace("_", " "),
             kind=background[1] if background else "keyword",
             speaker=speaker,
@@ -120,13 +123,3 @@ _LAYOUTS: dict[str, Callable[[Path], Iterable[Row]]] = {
 
 def _audio(folder: Path) -> Iterator[Path]:
     return (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in AUDIO_SUFFIXES)
-
-
-def _row(path: Path, source: Path, **columns: str) -> Row:
-    import soundfile  # noqa: PLC0415 (only needed here; listing commands start faster without)
-
-    try:
-        seconds = soundfile.info(str(path)).duration
-    except soundfile.LibsndfileError as error:
-        raise AudioError(f"cannot read {path} ({error}); repair or remove it") from error
-    return {"path": path.relative_to(source).as_posix(), "seconds": f"{seconds:.3f}", **columns}

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import soundfile
 
-from kws.corpus import write_manifest
+from kws.audio import duration_s
+from kws.corpus import Row, row_of, write_manifest
 from kws.files import replacing
 from kws.kokoro import ENGLISH, LICENCE, SPEED, Kokoro
 from kws.voices import RATE_HZ, Audio, Voice, at_our_rate, run_engine
@@ -50,7 +51,7 @@ def build(
         MissingExtra: `kokoro` is given, but the package kokoro-onnx is not installed.
         DataError: a synthesizer or its model is missing.
     """
-    words, rows = list(words), list[dict[str, str]]()
+    words, rows = list(words), list[Row]()
     speakers: dict[str, tuple[Speak, str, int]] = {
         "espeak_words": (espeak, "output of espeak-ng, free", robot_takes)
     }
@@ -97,22 +98,22 @@ class KokoroWords:
         return blend.name, lambda: self._kokoro.say(text, blend, speed, accent)
 
 
-def _row(root: Path, source: str, word: str, take: int, *, speak: Speak, licence: str) -> dict[str, str]:
-    relative = Path(source, word.replace(" ", "_"), f"{take:05d}.flac")
-    target = root / relative
+def _row(root: Path, source: str, word: str, take: int, *, speak: Speak, licence: str) -> Row:
+    target = root / source / word.replace(" ", "_") / f"{take:05d}.flac"
     rng = random.Random(f"{source} {word} {take}")  # noqa: S311 - reproducible on purpose
     voice, synthesise = speak(word, rng)
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as unfinished:
             soundfile.write(unfinished, synthesise(), RATE_HZ, format="FLAC")
-    return {
-        "path": relative.as_posix(),
-        "label": word,
-        "kind": "synthetic",
-        "speaker": voice,
-        "seconds": f"{soundfile.info(str(target)).duration:.3f}",
-        "split": "train",
-        "lang": "en",
-        "licence": licence,
-    }
+    return row_of(
+        target,
+        root,
+        duration_s(target),
+        label=word,
+        kind="synthetic",
+        speaker=voice,
+        split="train",
+        lang="en",
+        licence=licence,
+    )

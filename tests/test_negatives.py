@@ -1,16 +1,12 @@
 """Speech to train against is synthesised for real, reproducibly, and never says a keyword."""
 
 import random
-import re
 import shutil
 from pathlib import Path
 
-import numpy as np
 import pytest
 import soundfile
 
-from kws import negatives
-from kws.audio import read_audio
 from kws.corpus import problems, read_corpus, write_manifest
 from kws.errors import DataError
 from kws.negatives import robot, synthesise
@@ -77,28 +73,3 @@ def test_keywords_are_never_spoken_but_their_neighbours_are(lang: str) -> None:
 def test_what_an_engine_lacks_is_said_with_its_package() -> None:
     with pytest.raises(DataError, match="install espeak-ng"):
         say(Voice("espeak-ng", "klingon-of-mars", "xx"), ["nuqneH"], random.Random(1))
-
-
-@pytest.mark.parametrize(
-    ("path", "lang"),
-    [
-        ("usr/share/tuxpaint/stamps/animals/cat_desc_nl.ogg", "nl"),
-        ("usr/share/tuxpaint/stamps/animals/cat_desc_pt_BR.ogg", "pt"),
-        ("usr/share/tuxpaint/stamps/animals/spider_computer_desc_nl.ogg", None),
-        ("usr/share/tuxpaint/stamps/animals/cat.ogg", None),
-    ],
-)
-def test_pattern_takes_descriptions_and_leaves_out_computers(path: str, lang: str | None) -> None:
-    (tuxpaint,) = negatives.PACKAGES
-    match = re.search(tuxpaint.pattern, path)
-    assert (match["lang"] if match else None) == lang
-
-
-def test_a_recording_whose_first_channel_is_silent_keeps_the_one_that_speaks(tmp_path: Path) -> None:
-    """`read_audio` hears the first channel; some recordings of tuxpaint-stamps-default are in the second."""
-    voice = 0.3 * np.sin(np.arange(8000) / 5).astype(np.float32)
-    for name, channels in (("left", [voice, 0 * voice]), ("right", [0 * voice, voice])):
-        soundfile.write(tmp_path / f"{name}.wav", np.stack(channels, axis=1), RATE_HZ)
-        kept = negatives.keep(tmp_path / f"{name}.wav", tmp_path / f"kept_{name}.wav")
-        assert abs(read_audio(kept, RATE_HZ) - voice).max() < 1e-3
-    assert (tmp_path / "kept_left.wav").read_bytes() == (tmp_path / "left.wav").read_bytes()

@@ -18,6 +18,7 @@ from kws.corpus import Clip
 from kws.errors import AudioError
 from kws.evaluate.span import speech_span, word_span
 from kws.files import replacing
+from kws.train.cache import entry
 from kws.train.progress import track
 
 LONGEST_SENTENCE_S = 20.0
@@ -38,9 +39,8 @@ class Library:
             for c in self.clips
         )
         key = hashlib.sha256(f"library 2 {sample_rate_hz}\n{listing}".encode()).hexdigest()[:16]
-        audio, index = cache / f"audio-{key}.i16", cache / f"audio-{key}.npz"
+        audio, index = entry(cache, f"audio-{key}.i16"), entry(cache, f"audio-{key}.npz")
         if not index.is_file():
-            cache.mkdir(parents=True, exist_ok=True)
             self._build(audio, index)
         with np.load(index, allow_pickle=False) as stored:
             self._offsets: NDArray[np.int64] = stored["offsets"]

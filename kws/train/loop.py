@@ -37,6 +37,7 @@ from kws.files import replacing, write_text
 from kws.manifest import FLOAT_FILE
 from kws.train import history
 from kws.train.batches import Batches
+from kws.train.cache import trim
 from kws.train.clipvalidation import ClipValidator
 from kws.train.learner import Learner, Plan
 from kws.train.library import Library
@@ -80,6 +81,8 @@ class Trainer:
                 held_out.readable(), recipe, cache=cache, device=everyone.device, jobs=jobs
             )
         pools = load_pools(known, recipe, cache, jobs, everyone)
+        if everyone.is_first:
+            trim(cache)
         self.batches = Batches(*pools, recipe.training, recipe.seed, everyone.device)
         self.teacher = Teacher(recipe, self.batches, everyone)
         self._rounds = 0

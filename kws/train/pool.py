@@ -27,6 +27,7 @@ from kws.corpus import Clip
 from kws.features import FRAME_STEP_BEL
 from kws.files import replacing
 from kws.train.augment import Augment, Dice
+from kws.train.cache import entry
 from kws.train.clips import ClipSampler
 from kws.train.frontend import LogMelBatch
 from kws.train.library import Library
@@ -190,7 +191,7 @@ def load_pools(
     library: Library, recipe: Recipe, cache: Path, jobs: int, everyone: Processes
 ) -> tuple[Pool, Pool]:
     """Positives and negatives of a recipe; each process renders a share of what the cache does not hold."""
-    folder = cache / f"pool-{_key(library.readable(), recipe)}"
+    folder = entry(cache, f"pool-{_key(library.readable(), recipe)}")
     folder.mkdir(parents=True, exist_ok=True)
     counts = {True: recipe.data.positives, False: recipe.data.negatives}
     shards = [(positive, n) for positive, count in counts.items() for n in range(-(-count // SHARD_WINDOWS))]

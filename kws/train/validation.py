@@ -25,6 +25,7 @@ from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_pla
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
 from kws.files import replacing
 from kws.scores import PEAK_DISTANCE_SECONDS, peaks, scores_of
+from kws.train.cache import entry
 from kws.train.net import inference
 from kws.train.progress import track
 from kws.train.recipe import Recipe
@@ -61,9 +62,8 @@ class Validator:
         key = _key(
             recipe, self.settings, [*self._positives, *playlist.noise, *chain.from_iterable(playlist.ambient)]
         )
-        path = cache / f"validation-{key}.npz"
+        path = entry(cache, f"validation-{key}.npz")
         if not path.is_file():
-            cache.mkdir(parents=True, exist_ok=True)
             self._build(path, playlist.noise, playlist.ambient, jobs)
         with np.load(path, allow_pickle=False) as stored:
             self._spoken = np.split(stored["spoken"], stored["spoken_offsets"])
