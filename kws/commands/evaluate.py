@@ -89,6 +89,8 @@ def _against(
     )
     rows = compare(heard, heard_by_other, keywords, settings)
     names = read_manifest(folder).name, read_manifest(other).name
+    if names[0] == names[1]:
+        names = str(folder), str(other)
     print(json.dumps(rows) if options.json else paired_table(rows, *names))
     return 0
 
