@@ -29,7 +29,7 @@ from kws.voices import RATE_HZ, VOICES, Audio, Voice, say
 
 ENGINE_SHARES = {"espeak-ng": 0.46, "festival": 0.06, "flite": 0.06, "pico2wave": 0.42}
 """Of the hours: espeak-ng speaks the most languages, the others sound more like people."""
-KOKORO_HOURS = 0.5
+KOKORO_HOURS = 1.5
 """Neural voices sound like people, and take a hundred times as long as the others."""
 SENTENCES_PER_FILE = 24
 """By one voice, so that a file is one speaker; about a minute."""
