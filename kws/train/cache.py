@@ -33,16 +33,31 @@ def trim(cache: Path, most_bytes: int = MOST_BYTES) -> None:
     for path in cache.iterdir():
         if path.name.startswith(KINDS):
             entries[path.name.split(".")[0]].append(path)
-    used = sorted(entries.values(), key=lambda paths: max(path.stat().st_mtime for path in paths))
-    total = sum(map(_bytes, used))
-    for paths in used[:-1]:
+    measured = sorted((_used(paths), _bytes(paths), paths) for paths in entries.values())
+    total = sum(size for _, size, _ in measured)
+    for _, size, paths in measured[:-1]:
         if total <= most_bytes:
             return
-        total -= _bytes(paths)
+        total -= size
         for path in paths:
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def _used(paths: list[Path]) -> float:
+    return max(_stat(path).st_mtime for path in paths)
 
 
 def _bytes(paths: list[Path]) -> int:
     files = [path for each in paths for path in (each.rglob("*") if each.is_dir() else (each,))]
-    return sum(path.stat().st_size for path in files)
+    return sum(_stat(path).st_size for path in files)
+
+
+def _stat(path: Path) -> os.stat_result:
+    """Of a file; one that another run has just renamed or removed is old and empty."""
+    try:
+        return path.stat()
+    except FileNotFoundError:
+        return os.stat_result([0] * 10)
