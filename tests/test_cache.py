@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from kws.train.cache import entry, trim
+pytest.importorskip("torch", reason="needs the train extra")
+
+from kws.train.cache import entry, trim  # noqa: E402
 
 MINUTE = 60
 
