@@ -7,7 +7,7 @@ import pytest
 
 pytest.importorskip("torch", reason="needs the train extra")
 
-from kws.train.cache import entry, trim  # noqa: E402
+from kws.train.cache import entry, trim
 
 MINUTE = 60
 
