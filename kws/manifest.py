@@ -138,6 +138,10 @@ class Training:
     commit: str
     config_sha256: str
     seed: int
+    minutes: float | None = None
+    """Wall time from the first window to the last step; None: not recorded."""
+    machine: str = ""
+    """What it ran on, in words."""
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 
 import numpy as np
@@ -75,6 +75,9 @@ def build(
         found = pool.map(partial(vocabulary, forbidden=forbidden), languages)
         spoken_words = dict(zip(languages, found, strict=True))
     yield f"{sum(len(v.words) for v in spoken_words.values())} words of {len(languages)} languages"
+    for voice in chain.from_iterable(VOICES.values()):  # what is missing shows now, not hours later
+        rng = random.Random(voice.name)  # noqa: S311 - reproducible on purpose
+        say(voice, [spoken_words[voice.lang].sentence(rng)], rng)
     work = [(robot(engine), hours * share) for engine, share in ENGINE_SHARES.items()]
     if kokoro:
         work.append((Reader("kokoro", KOKORO_VOICES, Kokoro(kokoro).read, LICENCE), KOKORO_HOURS))

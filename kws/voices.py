@@ -81,9 +81,9 @@ PACKAGES = {
     "festvox-suopuhe-mv festvox-italp16k festvox-itapc16k festival-ca festvox-ca-ona-hts festvox-ru "
     "festival-hi festvox-hi-nsk",
     "flite": "flite",
-    "pico2wave": "libttspico-utils",
+    "pico2wave": "libttspico-utils (of the section non-free: its voices come without sources)",
 }
-"""Engine -> Debian packages (pico is in the section non-free: its voices come without sources)."""
+"""Engine -> Debian packages."""
 
 
 def say(voice: Voice, sentences: Sequence[str], rng: random.Random) -> list[Audio]:

@@ -20,7 +20,14 @@ from kws.evaluate.tables import (
     short_table,
 )
 from kws.files import write_text
-from kws.manifest import MANIFEST_FILE, Manifest, OperatingPoint, read_manifest, write_manifest
+from kws.manifest import (
+    MANIFEST_FILE,
+    Manifest,
+    OperatingPoint,
+    Training,
+    read_manifest,
+    write_manifest,
+)
 
 CARD_FILE = "CARD.md"
 SHIPPED = "int8"
@@ -44,9 +51,7 @@ Licence of the weights: {licence}. Use: `kws listen --model {name}`, or `kws.loa
 
 ## What it was trained on
 
-{sources}
-
-Commit {commit}, configuration sha256 {config_sha256:.12}, seed {seed}.
+{origin}
 
 ## Limits
 
@@ -63,10 +68,7 @@ def render_card(manifest: Manifest, report: Plain | None = None) -> str:
     figures = results(report) if report else _NOT_MEASURED.format(name=manifest.name)
     names = [f'"{keyword}"' for keyword in manifest.keywords]
     leading = any(keyword.partition(" ")[0] in LEAD_INS for keyword in manifest.keywords)
-    sources = [
-        f"- {s.name}: {s.clips} clips, {s.hours:.2f} h, {s.licence}" for s in manifest.training.sources
-    ]
-    features, training = manifest.features, manifest.training
+    features = manifest.features
     return _CARD.format(
         name=manifest.name,
         keywords=" and ".join([", ".join(names[:-1]), names[-1]] if names[1:] else names),
@@ -77,11 +79,21 @@ def render_card(manifest: Manifest, report: Plain | None = None) -> str:
         memory_s=manifest.model.receptive_field_frames * features.hop_ms / 1000,
         licence=manifest.licence,
         figures=figures,
-        sources="\n".join(sources),
-        commit=training.commit,
-        config_sha256=training.config_sha256,
-        seed=training.seed,
+        origin=origin(manifest.training),
     )
+
+
+def origin(training: Training) -> str:
+    """What a model was trained on, by which commit and configuration, in what time."""
+    sources = "\n".join(
+        f"- {s.name}: {s.clips} clips, {s.hours:.2f} h, {s.licence}" for s in training.sources
+    )
+    made = (
+        f"Commit {training.commit}, configuration sha256 {training.config_sha256:.12}, seed {training.seed}."
+    )
+    if training.minutes is not None:
+        made += f" It took {training.minutes:.0f} minutes on {training.machine}."
+    return f"{sources}\n\n{made}"
 
 
 def results(report: Plain) -> str:

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from kws.evaluate.card import CARD_FILE, between_markers
+from kws.evaluate.card import CARD_FILE, between_markers, origin
 from kws.evaluate.clip_tables import clip_results, recall_table
 from kws.files import write_text
 from kws.manifest import MANIFEST_FILE, Manifest, read_manifest, write_manifest
@@ -29,9 +29,7 @@ Licence of the weights: {licence}. Use: `kws classify --model {name} FILE...`, o
 
 ## What it was trained on
 
-{sources}
-
-Commit {commit}, configuration sha256 {config_sha256:.12}, seed {seed}.
+{origin}
 
 ## Limits
 
@@ -43,8 +41,6 @@ hears the words in running audio too, but its thresholds were not measured: it w
 
 def render_clip_card(manifest: Manifest, report: dict[str, Any]) -> str:
     """The model card in Markdown."""
-    training = manifest.training
-    sources = [f"- {s.name}: {s.clips} clips, {s.hours:.2f} h, {s.licence}" for s in training.sources]
     return _CARD.format(
         name=manifest.name,
         words=", ".join(f'"{word}"' for word in manifest.words),
@@ -54,10 +50,7 @@ def render_clip_card(manifest: Manifest, report: dict[str, Any]) -> str:
         licence=manifest.licence,
         figures=clip_results(report),
         recall=recall_table(report),
-        sources="\n".join(sources),
-        commit=training.commit,
-        config_sha256=training.config_sha256,
-        seed=training.seed,
+        origin=origin(manifest.training),
     )
 
 

@@ -46,7 +46,14 @@ from kws.train.net import KeywordNet
 from kws.train.pool import load_pools, read_windows
 from kws.train.processes import Processes
 from kws.train.progress import step_bar
-from kws.train.provenance import CONFIG_FILE, QUANT_FILE, TRAINING_FILE, training_record
+from kws.train.provenance import (
+    CONFIG_FILE,
+    QUANT_FILE,
+    TRAINING_FILE,
+    record_effort,
+    training_record,
+    write_record,
+)
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
 from kws.train.start import read_start
@@ -74,6 +81,7 @@ class Trainer:
         everyone: Processes,
     ) -> None:
         self.recipe, self.run, self.known, self.everyone = recipe, run, known, everyone
+        self._start_s = time.monotonic()
         self._record_origin(known.clips)
         judge = ClipValidator if recipe.classifies else Validator
         with everyone.first_alone():
@@ -97,10 +105,20 @@ class Trainer:
         t, q = self.recipe.training, self.recipe.quantisation
         with stop_request() as stopping:
             saved = self._saved()
+            self._start_s -= saved["seconds"] if saved else 0
             if not saved or saved["phase"] == "float":
                 self._phase(Plan("float", 0, t.steps, t.learning_rate, t.weight_decay), stopping)
             quantised = Plan("qat", t.steps, q.steps, q.learning_rate, t.weight_decay, q.scale_learning_rate)
-            return self._phase(quantised, stopping)
+            result = self._phase(quantised, stopping)
+        if self.everyone.is_first:
+            effort = record_effort(self.run, self._spent_s / 60, self.everyone)
+            print(f"took {effort.minutes} minutes on {effort.machine}")  # noqa: T201
+        return result
+
+    @property
+    def _spent_s(self) -> float:
+        """Wall time of this run, interrupted calls included."""
+        return time.monotonic() - self._start_s
 
     def _record_origin(self, clips: list[Clip]) -> None:
         """Write config.yaml and training.yaml, once: a resumed run keeps its origin."""
@@ -112,8 +130,7 @@ class Trainer:
         config = yaml.safe_dump(dump(self.recipe), sort_keys=False)
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / TRAINING_FILE).exists():
-            origin = training_record(clips, config.encode(), self.recipe.seed)
-            write_text(self.run / TRAINING_FILE, yaml.safe_dump(dump(origin), sort_keys=False))
+            write_record(self.run, training_record(clips, config.encode(), self.recipe.seed))
         write_text(self.run / CONFIG_FILE, config)
 
     def _phase(self, plan: Plan, stopping: Event) -> Result:
@@ -214,6 +231,7 @@ class Trainer:
                 "learner": learner.state_dict(),
                 "batches": self.batches.state_dict(),
                 "rounds": self._rounds,
+                "seconds": self._spent_s,
             }
             with replacing(self.run / CHECKPOINT) as partial:
                 torch.save(content, partial)

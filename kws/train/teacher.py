@@ -40,8 +40,8 @@ class Teacher:
         frames = self.frame_augment(batch.frames, word, Dice(seed, device))
         total, mine = len(frames), self.everyone.share
         torch.manual_seed(seed * self.everyone.count + self.everyone.rank)  # dropout
-        mixed = device.type == "cuda" and plan.phase == "float"  # bfloat16 cannot hold 256 codes
-        with torch.autocast("cuda", torch.bfloat16) if mixed else nullcontext():
+        mixed = plan.phase == "float" and multiplies_bfloat16(device)  # it cannot hold 256 codes
+        with torch.autocast(device.type, torch.bfloat16) if mixed else nullcontext():
             logits = learner.parallel(frames[mine])
         losses = self.loss(logits.float(), batch.keyword[mine], batch.start[mine], batch.end[mine])
         # The processes' gradients are averaged: this makes the average that of the whole batch's mean.
@@ -49,3 +49,11 @@ class Teacher:
         losses = self.everyone.gather(losses.detach(), total)
         self.batches.learn(batch, losses)
         return losses.mean()
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether a device has arithmetic for bfloat16; a CPU without it would imitate it, slowly."""
+    if device.type == "cuda":
+        return True
+    tell = getattr(torch.cpu, "get_capabilities", None)  # older versions of torch do not
+    return bool(tell and tell().get("avx512_bf16"))
