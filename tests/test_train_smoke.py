@@ -138,7 +138,8 @@ def test_manifest_tells_where_the_model_comes_from(work: Path) -> None:
     manifest = read_manifest(work / "models/sweep")
     assert [s.name for s in manifest.training.sources] == ["hum", "talk", "words"]
     assert {s.licence for s in manifest.training.sources} == {"CC0-1.0"}
-    assert manifest.training.minutes is not None and manifest.training.minutes > 0
+    assert manifest.training.minutes is not None
+    assert manifest.training.minutes > 0
     effort = f"It took {manifest.training.minutes:.0f} minutes on {manifest.training.machine}."
     assert effort in (work / "models/sweep/CARD.md").read_text()
     assert manifest.operating_curve["sweep up"]
