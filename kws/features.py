@@ -2,17 +2,19 @@
 
 A frame is ``log10(1 + mel_power / floor)``: decibels over ten ("bel") above a fixed floor, never negative,
 and exactly 0 for digital silence. So the integer zero point is 0, a fresh state means "it was silent before",
-and one uint8 step over 0..10 bel is 0.39 dB. The training copy is `kws.train.frontend`; a parity test holds
-the two together.
+and one uint8 step over 0..10 bel is 0.39 dB. With a gain (`kws.gain`) a frame is how far each band stands out
+of its own recent level instead; 0 still is silence. The training copy is `kws.train.frontend`; a parity test
+holds the two together.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import AudioError, ConfigError
+from kws.gain import Gain, GainSettings
 
 Samples = NDArray[np.int16] | NDArray[np.float32]
 Frames = NDArray[np.float32]
@@ -42,6 +44,8 @@ class FeatureSettings:
     """Upper edge of the last band."""
     floor: float = 1e-6
     """Mel power that maps to log10(2); about -90 dB of full scale for speech."""
+    gain: GainSettings | None = None
+    """Automatic gain of each band in place of the logarithm."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work."""
@@ -59,6 +63,16 @@ class FeatureSettings:
     def hop_samples(self) -> int:
         """Samples between two frames."""
         return self.sample_rate_hz * self.hop_ms // 1000
+
+    @property
+    def log_mel(self) -> "FeatureSettings":
+        """The same without a gain: what training keeps, and applies the gain to at every use."""
+        return replace(self, gain=None)
+
+    @property
+    def past_frames(self) -> int:
+        """Frames before it that a frame depends on."""
+        return self.gain.frames - 1 if self.gain else 0
 
 
 def unit_scale(samples: Samples) -> np.float32:
@@ -117,10 +131,13 @@ class LogMel:
         self._spectrum = np.zeros((block_frames, settings.fft_size // 2 + 1), np.complex64)
         self._parts = self._spectrum.view(np.float32)  # (block_frames, 2 * bins)
         self._frames = np.zeros((block_frames, settings.n_mels), np.float32)
+        self._gain = Gain(settings.gain, block_frames, settings.n_mels) if settings.gain else None
 
     def reset(self) -> None:
         """Forget the carried samples: the next sample is the first of a new stream."""
         self._filled = 0
+        if self._gain:
+            self._gain.reset()
 
     def feed(self, samples: Samples) -> Frames:
         """Add int16 or float32 (-1..1) mono samples; return finished frames, (n * block_frames, n_mels)."""
@@ -162,6 +179,8 @@ class LogMel:
         _rfft(self._padded, self._spectrum)
         np.multiply(self._parts, self._parts, out=self._parts)
         power: Frames = np.matmul(self._parts, self._mel, out=self._frames)
+        if self._gain:
+            return self._gain.feed(power)
         np.log1p(power, out=power)
         np.multiply(power, BEL_PER_NAT, out=power)
         return power

@@ -62,7 +62,7 @@ def _bench(recipe: Recipe, everyone: Processes, jobs: int, seconds: float) -> di
     teacher = Teacher(recipe, Batches(*pools, t, recipe.seed, everyone.device), everyone)
     net = KeywordNet(recipe.network, recipe.features.n_mels, len(recipe.keywords)).to(everyone.device)
     quant = QuantNet.from_float(net, weight_limit=q.largest_weight)
-    quant.calibrate(teacher.batches.calibration(BATCH_WINDOWS))
+    quant.calibrate(teacher.calibration(BATCH_WINDOWS))
     steps_per_s = {
         "float": _training(teacher, net, Plan("float", 0, t.steps, t.learning_rate, t.weight_decay), seconds),
         "qat": _training(teacher, quant, Plan("qat", 0, q.steps, q.learning_rate, t.weight_decay), seconds),

@@ -15,6 +15,7 @@ from kws.evaluate.clips import make_questions
 from kws.features import FRAME_STEP_BEL, LogMel
 from kws.manifest import SILENCE
 from kws.model import AFTERMATH_SECONDS
+from kws.train.frontend import GainBatch
 from kws.train.loss import smoothed
 from kws.train.net import inference
 from kws.train.progress import track
@@ -39,7 +40,7 @@ class ClipValidator:
         self.recipe, self.device = recipe, device
         self.labels = (*recipe.keywords, SILENCE)
         questions = make_questions(clips, recipe.words, recipe.validation.rules)
-        features = LogMel(recipe.features)
+        features, self.gain = LogMel(recipe.features.log_mel), GainBatch(recipe.features).to(device)
         aftermath = np.zeros(round(AFTERMATH_SECONDS * recipe.features.sample_rate_hz), np.float32)
         groups: dict[int, list[tuple[torch.Tensor, int]]] = defaultdict(list)  # by length
         for question in track(questions, "hearing validation clips"):
@@ -69,6 +70,6 @@ class ClipValidator:
         stride = self.recipe.network.stride
         steps = -(-self.recipe.network.receptive_field_frames // stride)
         frames = nn.functional.pad(codes.to(self.device).float() * FRAME_STEP_BEL, (steps * stride, 0))
-        logits = smoothed(net(frames)[:, :, steps:], self.recipe.training.smoothing_steps)
+        logits = smoothed(net(self.gain(frames))[:, :, steps:], self.recipe.training.smoothing_steps)
         highest = nn.functional.pad(logits.amax(2), (0, 1))
         return highest.argmax(1).cpu().numpy()

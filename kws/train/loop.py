@@ -218,7 +218,7 @@ class Trainer:
         net.load_state_dict(load_file(self.run / FLOAT_FILE))
         quant = QuantNet.from_float(net.eval(), weight_limit=recipe.quantisation.largest_weight)
         quant.to(self.everyone.device)
-        quant.calibrate(self.batches.calibration(recipe.quantisation.calibration_windows))
+        quant.calibrate(self.teacher.calibration(recipe.quantisation.calibration_windows))
         state = {name: tensor.cpu() for name, tensor in quant.state_dict().items()}
         quant.load_state_dict(self.everyone.told(state))  # the same zero points in all
         return quant.train()

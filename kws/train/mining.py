@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from kws.scores import PEAK_DISTANCE_SECONDS, Scores, peaks, scores_of
-from kws.train.frontend import LogMelBatch
+from kws.train.frontend import GainBatch, LogMelBatch
 from kws.train.library import Library
 from kws.train.net import inference
 from kws.train.pool import BATCH_WINDOWS, Renderer, stacked, write_windows
@@ -46,7 +46,7 @@ class Miner:
     def __init__(self, library: Library, recipe: Recipe, device: torch.device) -> None:
         self.library, self.recipe, self.device = library, recipe, device
         self.sampler = WindowSampler(library, recipe)
-        self.frontend = LogMelBatch(recipe.features).to(device)
+        self.frontend = nn.Sequential(LogMelBatch(recipe.features), GainBatch(recipe.features)).to(device)
         self._hop = recipe.features.hop_samples * recipe.network.stride
 
     def write(self, path: Path, net: nn.Module, seed: int) -> None:

@@ -4,6 +4,7 @@ Nothing in a step waits for a GPU: pools, losses and random numbers live on the 
 step returns is read only where it is shown.
 """
 
+from collections.abc import Iterator
 from contextlib import nullcontext
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor
 
 from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
+from kws.train.frontend import GainBatch
 from kws.train.learner import Learner
 from kws.train.loss import ClipLoss, KeywordLoss
 from kws.train.processes import Processes
@@ -28,6 +30,7 @@ class Teacher:
             else KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
         )
         self.frame_augment = FrameAugment(recipe.augmentation)
+        self.gain = GainBatch(recipe.features).to(everyone.device)
 
     def teach(self, learner: Learner) -> Tensor:
         """One step; returns the batch's mean loss, on the device."""
@@ -37,7 +40,7 @@ class Teacher:
         batch = self.batches.draw(number)
         hop = self.recipe.features.hop_samples
         word = batch.start // hop, -(-batch.end // hop)
-        frames = self.frame_augment(batch.frames, word, Dice(seed, device))
+        frames = self.gain(self.frame_augment(batch.frames, word, Dice(seed, device)), goes_on=True)
         total, mine = len(frames), self.everyone.share
         torch.manual_seed(seed * self.everyone.count + self.everyone.rank)  # dropout
         mixed = plan.phase == "float" and multiplies_bfloat16(device)  # it cannot hold 256 codes
@@ -49,6 +52,11 @@ class Teacher:
         losses = self.everyone.gather(losses.detach(), total)
         self.batches.learn(batch, losses)
         return losses.mean()
+
+    def calibration(self, count: int) -> Iterator[Tensor]:
+        """What the network hears of `count` windows, half of them with a keyword, some at a time."""
+        for frames in self.batches.calibration(count):
+            yield self.gain(frames, goes_on=True)
 
 
 def multiplies_bfloat16(device: torch.device) -> bool:

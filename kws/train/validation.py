@@ -26,6 +26,7 @@ from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
 from kws.files import replacing
 from kws.scores import PEAK_DISTANCE_SECONDS, peaks, scores_of
 from kws.train.cache import entry
+from kws.train.frontend import GainBatch
 from kws.train.net import inference
 from kws.train.progress import track
 from kws.train.recipe import Recipe
@@ -69,6 +70,7 @@ class Validator:
             self._spoken = np.split(stored["spoken"], stored["spoken_offsets"])
             self._ambient = np.split(stored["ambient"], stored["ambient_offsets"])
             self._words: NDArray[np.int64] = stored["words"]
+        self.gain = GainBatch(recipe.features).to(device)
         self.hours = sum(map(len, self._ambient)) * recipe.features.hop_ms / 3.6e6
 
     def __call__(self, net: nn.Module) -> Result:
@@ -112,7 +114,7 @@ class Validator:
 
     def _scores(self, net: nn.Module, codes: Codes) -> NDArray[np.float32]:
         frames: Tensor = torch.from_numpy(codes.T[None].astype(np.float32)).to(self.device) * FRAME_STEP_BEL
-        logits = net(frames)[0].T.contiguous().cpu().numpy()
+        logits = net(self.gain(frames))[0].T.contiguous().cpu().numpy()
         return scores_of(logits, self.recipe.training.smoothing_steps)
 
     def _best(self, scores: NDArray[np.float32], word: NDArray[np.int64]) -> NDArray[np.float32]:
@@ -126,7 +128,7 @@ class Validator:
         return best
 
     def _build(self, path: Path, noise: list[Clip], ambient: list[list[Clip]], jobs: int) -> None:
-        features, settings = self.recipe.features, self.settings
+        features, settings = self.recipe.features.log_mel, self.settings
         mixer = Mixer(noise, features.sample_rate_hz, settings)
         spoken, words = [], []
         for number, clip in enumerate(track(self._positives, "mixing validation words")):
@@ -172,7 +174,8 @@ def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:
 
 def _key(recipe: Recipe, settings: EvaluationSettings, clips: Iterable[Clip]) -> str:
     content = [
-        dump(recipe.features),
+        # Frames are kept without the gain.
+        {k: v for k, v in dump(recipe.features).items() if k != "gain"},
         # Channels are not played while training, and a fold only chooses among the clips.
         {k: v for k, v in dump(settings).items() if k not in ("channels", "fold")},
         [f"{c.source}/{c.path.name} {c.seconds}" for c in clips],
