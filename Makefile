@@ -11,7 +11,7 @@ ARGS ?=
 DATA ?= ../shared/data
 NEGATIVES := ../corpora/negatives
 WORDS := ../corpora/words_default ../corpora/words_on_off ../corpora/words_others
-# The folder of Kokoro's model. The shipped models were trained with it; without it only robots speak.
+# The folder of Kokoro's model, which says the words. The shipped models were trained with it; without it only robots do.
 KOKORO ?=
 MODELS ?= default home commands
 
@@ -51,7 +51,7 @@ models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv $(WORDS:=/manifest.csv) #
 	done
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
-	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu $(VOICES)
+	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu
 
 VOICES = $(if $(KOKORO),--kokoro $(KOKORO))
 SPEAK = $(BIN)/kws corpus words $(@D) $(VOICES)
