@@ -42,9 +42,9 @@ class GateSettings:
     """A band this far above its background opens the gate, dB; 1..20."""
     hang_over_seconds: float = 1.0
     """So long after the last such moment it stays open; 0.5..30."""
-    pre_roll_seconds: float = 2.0
-    """So much of what was held back is replayed when it opens; 0.2..5. At least as long as the network's
-    receptive field and the averaging after it: then every score from the opening on is the ungated one."""
+    pre_roll_seconds: float = 2.5
+    """So much of what was held back is replayed when it opens; 0.2..5. At least as long as a score remembers
+    (`Manifest.memory_seconds`): then every score from the opening on is the ungated one."""
     background_seconds: float = 10.0
     """The background is the quietest moment of so much audio, and the gate starts open for as long; 2..60."""
 

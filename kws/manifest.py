@@ -186,6 +186,13 @@ class Manifest:
         return UNKNOWN in self.keywords
 
     @property
+    def memory_seconds(self) -> float:
+        """Audio that one score depends on: network, averaging of its logits, gain, one window."""
+        logits = (self.detector.smoothing_steps - 1) * self.model.frames_per_score
+        frames = self.model.receptive_field_frames + logits + self.features.past_frames
+        return (frames - 1) * self.features.hop_ms / 1000 + self.features.window_ms / 1000
+
+    @property
     def score_hop_samples(self) -> int:
         """Samples between two scores."""
         return self.features.hop_samples * self.model.frames_per_score

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from kws.errors import AudioError, ConfigError
 from kws.gate import STEP_MS, Gate, GateSettings
+from kws.manifest import installed_models, read_manifest
 from kws.pipeline import Pipeline
 
 STEP = RATE_HZ * STEP_MS // 1000
@@ -78,7 +79,7 @@ def test_counters_add_up():
     held = gate.samples - passed - gate.skipped_samples
     assert gate.samples == len(track)
     assert 0 <= held <= (SETTINGS.pre_roll_seconds + 0.16) * RATE_HZ
-    assert gate.skipped_samples > 6 * RATE_HZ
+    assert gate.skipped_samples > (8 - SETTINGS.pre_roll_seconds) * RATE_HZ
     assert gate.level_dbfs == pytest.approx(-60, abs=1)
     assert gate.floor_dbfs == pytest.approx(-60.5, abs=1)
 
@@ -187,6 +188,11 @@ def test_scores_behind_a_gate_are_the_same_bits(toy_model, notes):
             assert np.array_equal(gated.scores[-rows:] if rows else gated.scores, plain.scores)
             compared += not was_open
     assert compared >= 1
+
+
+@pytest.mark.parametrize("folder", installed_models(), ids=lambda folder: folder.name)
+def test_pre_roll_is_as_long_as_an_installed_model_remembers(folder):
+    assert GateSettings().pre_roll_seconds >= read_manifest(folder).memory_seconds
 
 
 def test_closed_gate_costs_no_model(toy_model):

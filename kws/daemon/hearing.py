@@ -18,8 +18,8 @@ from kws.operating import explain
 from kws.pipeline import Pipeline
 from kws.scores import Scores
 
-CONTEXT_SECONDS = 2.0
-"""Audio that a new model hears first, so that a reload in the middle of a word does not lose it."""
+CONTEXT_SECONDS = 2.5
+"""Audio that a new model hears first, what a score remembers: a reload in the middle of a word does not lose it."""
 
 _FOUND_MAX = 256
 _OWN_THRESHOLDS = "thresholds: the model's own; false_accepts_per_day would choose others"

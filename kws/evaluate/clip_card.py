@@ -46,7 +46,7 @@ def render_clip_card(manifest: Manifest, report: dict[str, Any]) -> str:
         words=", ".join(f'"{word}"' for word in manifest.words),
         parameters=manifest.model.parameters,
         kilobytes=manifest.model.bytes / 1000,
-        memory_s=manifest.model.receptive_field_frames * manifest.features.hop_ms / 1000,
+        memory_s=manifest.memory_seconds,
         licence=manifest.licence,
         figures=clip_results(report),
         recall=recall_table(report),
