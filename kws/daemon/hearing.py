@@ -19,7 +19,7 @@ from kws.pipeline import Pipeline
 from kws.scores import Scores
 
 CONTEXT_SECONDS = 2.5
-"""Audio that a new model hears first, what a score remembers: a reload in the middle of a word does not lose it."""
+"""Audio that a new model hears first, as much as a score remembers: a reload in mid-word loses nothing."""
 
 _FOUND_MAX = 256
 _OWN_THRESHOLDS = "thresholds: the model's own; false_accepts_per_day would choose others"
