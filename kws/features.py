@@ -1,10 +1,10 @@
-"""Streaming log-mel features in numpy: what the network hears, 40 numbers every 10 ms.
+"""Streaming log-mel features in numpy: what the network hears, 40 or 80 numbers every 10 ms.
 
 A frame is ``log10(1 + mel_power / floor)``: decibels over ten ("bel") above a fixed floor, never negative,
 and exactly 0 for digital silence. So the integer zero point is 0, a fresh state means "it was silent before",
-and one uint8 step over 0..10 bel is 0.39 dB. With a gain (`kws.gain`) a frame is how far each band stands out
-of its own recent level instead; 0 still is silence. The training copy is `kws.train.frontend`; a parity test
-holds the two together.
+and one uint8 step over 0..10 bel is 0.39 dB. With a gain (`kws.gain`) a frame has a second half: how far each
+band stands out of its own recent level; there too silence is 0. The training copy is `kws.train.frontend`; a
+parity test holds the two together.
 """
 
 from collections.abc import Callable, Iterator
@@ -45,7 +45,7 @@ class FeatureSettings:
     floor: float = 1e-6
     """Mel power that maps to log10(2); about -90 dB of full scale for speech."""
     gain: GainSettings | None = None
-    """Automatic gain of each band in place of the logarithm."""
+    """A second half of each frame: how far each band stands out of its recent level. None: no such half."""
 
     def __post_init__(self) -> None:
         """Refuse settings that cannot work."""
@@ -68,6 +68,11 @@ class FeatureSettings:
     def log_mel(self) -> "FeatureSettings":
         """The same without a gain: what training keeps, and applies the gain to at every use."""
         return replace(self, gain=None)
+
+    @property
+    def frame_size(self) -> int:
+        """Numbers in a frame."""
+        return 2 * self.n_mels if self.gain else self.n_mels
 
     @property
     def past_frames(self) -> int:
@@ -130,7 +135,9 @@ class LogMel:
         self._mel = np.repeat(mel_matrix(settings), 2, axis=0)
         self._spectrum = np.zeros((block_frames, settings.fft_size // 2 + 1), np.complex64)
         self._parts = self._spectrum.view(np.float32)  # (block_frames, 2 * bins)
-        self._frames = np.zeros((block_frames, settings.n_mels), np.float32)
+        self._power = np.zeros((block_frames, settings.n_mels), np.float32)
+        self._frames = np.zeros((block_frames, settings.frame_size), np.float32)
+        self._log_mel = self._frames[:, : settings.n_mels]
         self._gain = Gain(settings.gain, block_frames, settings.n_mels) if settings.gain else None
 
     def reset(self) -> None:
@@ -140,9 +147,9 @@ class LogMel:
             self._gain.reset()
 
     def feed(self, samples: Samples) -> Frames:
-        """Add int16 or float32 (-1..1) mono samples; return finished frames, (n * block_frames, n_mels)."""
+        """Add int16 or float32 (-1..1) mono samples; return finished frames, (n, frame_size)."""
         blocks = [block.copy() for block in self.blocks(samples)]
-        return np.concatenate(blocks) if blocks else np.zeros((0, self.settings.n_mels), np.float32)
+        return np.concatenate(blocks) if blocks else np.zeros((0, self.settings.frame_size), np.float32)
 
     def flush(self) -> Frames:
         """Frames of the last samples, the block filled up with silence; then reset."""
@@ -178,12 +185,12 @@ class LogMel:
         np.multiply(self._windows, self._hann, out=self._padded[:, :window])
         _rfft(self._padded, self._spectrum)
         np.multiply(self._parts, self._parts, out=self._parts)
-        power: Frames = np.matmul(self._parts, self._mel, out=self._frames)
+        np.matmul(self._parts, self._mel, out=self._power)
+        np.log1p(self._power, out=self._log_mel)
+        np.multiply(self._log_mel, BEL_PER_NAT, out=self._log_mel)
         if self._gain:
-            return self._gain.feed(power)
-        np.log1p(power, out=power)
-        np.multiply(power, BEL_PER_NAT, out=power)
-        return power
+            self._frames[:, self.settings.n_mels :] = self._gain.feed(self._power)
+        return self._frames
 
 
 def _rfft_by_numpy(rows: NDArray[np.float32], spectrum: NDArray[np.complex64]) -> None:

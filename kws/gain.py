@@ -1,4 +1,4 @@
-"""Automatic gain for each band: its power over its own recent level, so that a steady noise fades to nothing.
+"""Automatic gain for each band: how far it stands out of its own recent level; a steady noise fades away.
 
 Per-channel energy normalisation (PCEN, arXiv 1607.05666): ``sqrt(E / (1 + M) ** exponent + bias)``
 less its value at silence, where E is a frame's mel power over the floor and M the mean of it over the last

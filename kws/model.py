@@ -154,7 +154,7 @@ class Network:
         return {name: buffer.copy() for name, buffer in self._buffers[0].items()}
 
     def step(self, frames: Frames) -> NDArray[np.uint8]:
-        """Logit codes (steps, keywords) of the next frames (frames_per_step, n_mels).
+        """Logit codes (steps, keywords) of the next frames (frames_per_step, frame_size).
 
         The result is overwritten by the next step.
         """
@@ -205,7 +205,7 @@ def _check_shapes(session: Any, manifest: Manifest, folder: Path) -> None:
     """Compare the graph's inputs and outputs with the manifest: raw pointers forgive nothing."""
     model, actual = manifest.model, _shapes(session)
     expected = {
-        "x": [1, 1, model.frames_per_step, manifest.features.n_mels],
+        "x": [1, 1, model.frames_per_step, manifest.features.frame_size],
         "logits": [1, 1, model.frames_per_step // model.frames_per_score, len(manifest.keywords)],
     }
     for state in model.states:

@@ -13,7 +13,7 @@ SETTINGS = NetworkSettings(channels=4, kernel=2, dilations=(1,), stem_kernel=2)
 
 def network(seed: int) -> KeywordNet:
     torch.manual_seed(seed)
-    return KeywordNet(SETTINGS, n_mels=6, n_keywords=2).eval()
+    return KeywordNet(SETTINGS, frame_size=6, n_keywords=2).eval()
 
 
 def last_of(networks: list[KeywordNet], most: int) -> LastCheckpoints:

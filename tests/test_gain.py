@@ -16,6 +16,11 @@ SETTINGS = FeatureSettings(gain=GAIN)
 FRAME = SETTINGS.hop_samples
 
 
+def standing_out(samples, settings=None):
+    """The second half of the frames."""
+    return LogMel(settings or SETTINGS).feed(samples)[:, SETTINGS.n_mels :]
+
+
 def noise(seconds, dbfs, seed=0):
     count = round(seconds * SETTINGS.sample_rate_hz)
     return (10 ** (dbfs / 20) * np.random.default_rng(seed).standard_normal(count)).astype(np.float32)
@@ -23,7 +28,7 @@ def noise(seconds, dbfs, seed=0):
 
 def test_frames_equal_the_definition(notes):
     """Written out once more, slowly and in double precision."""
-    frames = LogMel(SETTINGS).feed(notes)
+    frames = standing_out(notes)
     power = 10 ** LogMel(SETTINGS.log_mel).feed(notes).astype(np.float64) - 1
     for i in range(0, len(frames), 13):
         recent = range(max(0, i - GAIN.frames + 1), i + 1)
@@ -32,6 +37,11 @@ def test_frames_equal_the_definition(notes):
         value = power[i] / (1 + level) ** GAIN.exponent
         want = GAIN.scale * (np.sqrt(value + GAIN.bias) - np.sqrt(GAIN.bias))
         np.testing.assert_allclose(frames[i], want, atol=1e-3)
+
+
+def test_first_half_is_the_log_mel_of_always(notes):
+    half = LogMel(SETTINGS).feed(notes)[:, : SETTINGS.n_mels]
+    np.testing.assert_array_equal(half, LogMel(SETTINGS.log_mel).feed(notes))
 
 
 @given(st.lists(st.integers(0, 9_000), max_size=12))
@@ -47,17 +57,17 @@ def test_silence_is_zero_and_the_loudest_start_fits_a_code():
     assert not LogMel(SETTINGS).feed(np.zeros(16_000, np.int16)).any()
     start = np.concatenate((np.zeros(16_000, np.float32), np.clip(noise(1, 0), -1, 1)))
     for settings in (SETTINGS, FeatureSettings(gain=GainSettings())):
-        frames = LogMel(settings).feed(start)
+        frames = standing_out(start, settings)
         assert frames.min() >= 0
         assert frames.max() <= 10
 
 
 def test_steady_noise_is_the_same_at_any_level_and_what_rises_above_it_stands_out():
-    quiet, loud = (LogMel(SETTINGS).feed(noise(3, dbfs))[100:] for dbfs in (-60, -20))
+    quiet, loud = (standing_out(noise(3, dbfs))[100:] for dbfs in (-60, -20))
     np.testing.assert_allclose(quiet.mean(0), loud.mean(0), rtol=0.2)
     burst = noise(3, -40)
     burst[32_000:34_000] *= 10
-    frames = LogMel(SETTINGS).feed(burst)
+    frames = standing_out(burst)
     assert frames[200:203].mean() > 2 * frames[150:190].mean()
 
 

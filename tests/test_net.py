@@ -20,7 +20,7 @@ FRAMES = 64
 @pytest.fixture
 def net() -> KeywordNet:
     torch.manual_seed(0)
-    net = KeywordNet(SMALL, n_mels=4, n_keywords=2)
+    net = KeywordNet(SMALL, frame_size=4, n_keywords=2)
     with torch.no_grad():
         for _ in range(5):  # give the batch norms statistics of their own
             net(torch.rand(8, 4, FRAMES) * 8)

@@ -101,7 +101,7 @@ def test_state_survives_a_file_and_quantises_at_once(tmp_path) -> None:
     safetensors = pytest.importorskip("safetensors.torch")
     net = quant_net()
     safetensors.save_file(net.state_dict(), tmp_path / "qat.safetensors")
-    other = QuantNet(net.settings, net.n_mels, net.n_keywords)
+    other = QuantNet(net.settings, net.frame_size, net.n_keywords)
     other.load_state_dict(safetensors.load_file(tmp_path / "qat.safetensors"))
     assert torch.equal(other.eval()(frames()), net(frames()))
 

@@ -164,7 +164,7 @@ def float_logits(folder: Path) -> Callable[[Audio], Scores]:
             stem_kernel=stem_kernel,
             stride=manifest.model.frames_per_score,
         ),
-        manifest.features.n_mels,
+        manifest.features.frame_size,
         len(manifest.keywords),
     )
     net.load_state_dict(weights)
@@ -172,7 +172,7 @@ def float_logits(folder: Path) -> Callable[[Audio], Scores]:
     features = LogMel(manifest.features, manifest.model.frames_per_step)
     settling_steps = -(-manifest.model.receptive_field_frames // manifest.model.frames_per_step)
     silence = np.zeros(
-        (settling_steps * manifest.model.frames_per_step, manifest.features.n_mels), np.float32
+        (settling_steps * manifest.model.frames_per_step, manifest.features.frame_size), np.float32
     )
 
     def logits_of(samples: Audio) -> Scores:

@@ -57,7 +57,7 @@ def _load(checkpoint: Path, recipe: Recipe) -> QuantNet:
     """The quantised network in `checkpoint`."""
     net = QuantNet(
         recipe.network,
-        recipe.features.n_mels,
+        recipe.features.frame_size,
         len(recipe.keywords),
         weight_limit=recipe.quantisation.largest_weight,
     )

@@ -60,7 +60,7 @@ def _bench(recipe: Recipe, everyone: Processes, jobs: int, seconds: float) -> di
     rendered_per_s = _rendering(recipe, everyone.device, jobs, seconds)
     pools = (_pool(recipe, True), _pool(recipe, False))
     teacher = Teacher(recipe, Batches(*pools, t, recipe.seed, everyone.device), everyone)
-    net = KeywordNet(recipe.network, recipe.features.n_mels, len(recipe.keywords)).to(everyone.device)
+    net = KeywordNet(recipe.network, recipe.features.frame_size, len(recipe.keywords)).to(everyone.device)
     quant = QuantNet.from_float(net, weight_limit=q.largest_weight)
     quant.calibrate(teacher.calibration(BATCH_WINDOWS))
     steps_per_s = {

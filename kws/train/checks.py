@@ -38,7 +38,7 @@ def check_integers(net: IntegerNet) -> None:
 
 
 def check_twin(quant: QuantNet, net: IntegerNet, codes: Codes) -> None:
-    """The training twin computes what the integers do, layer by layer; the input is `codes` (T, n_mels)."""
+    """The training twin computes what the integers do, layer by layer; input: `codes` (T, frame_size)."""
     x = codes
     modules = iter([quant.stem, *quant.blocks, quant.head])
     additions = iter(zip(quant.adds, net.blocks, strict=True))
@@ -72,7 +72,7 @@ def check_graph(model: onnx.ModelProto, folder: Path) -> None:
 
 
 def check_codes(model: onnx.ModelProto, net: IntegerNet, codes: Codes) -> None:
-    """The graph, streamed over `codes` (T, n_mels), equals the numpy reference bit for bit."""
+    """The graph, streamed over `codes` (T, frame_size), equals the numpy reference bit for bit."""
     got, want = stream_codes(model, net, codes), net.run(codes)
     if not np.array_equal(got, want):
         share = float((got != want).mean())
@@ -102,7 +102,7 @@ def check_runtime(folder: Path, net: IntegerNet, rng: np.random.Generator) -> No
 
 
 def random_codes(net: IntegerNet, rng: np.random.Generator) -> Codes:
-    """Input codes (T, n_mels) over the whole range, with silence and saturation."""
+    """Input codes (T, frame_size) over the whole range, with silence and saturation."""
     level = rng.uniform(0, 400, (TEST_FRAMES, 1))
     codes = rng.uniform(0, 1, (TEST_FRAMES, net.stem.weight.shape[1])) * level
     return np.clip(codes, 0, 255).astype(np.uint8)

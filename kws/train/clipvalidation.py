@@ -56,7 +56,7 @@ class ClipValidator:
                 self._batches.append((torch.stack(frames_of), np.array(truth)))
 
     def __call__(self, net: nn.Module) -> Result:
-        """Label the clips by a network that maps frames (B, n_mels, T) to logits (B, K, T // stride)."""
+        """Label the clips by a network that maps frames (B, frame_size, T) to logits (B, K, T // stride)."""
         asked, wrong = np.zeros(len(self.labels)), np.zeros(len(self.labels))
         with inference(net):
             for clips, truth in self._batches:

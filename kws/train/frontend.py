@@ -38,7 +38,7 @@ class LogMelBatch(nn.Module):
 
 
 class GainBatch(nn.Module):
-    """Log-mel frames (B, n_mels, T) to what the network hears: the gain of `kws.gain`, or the same frames."""
+    """Log-mel frames (B, n_mels, T) to what the network hears, (B, frame_size, T): both halves."""
 
     averaging: Tensor
 
@@ -51,13 +51,14 @@ class GainBatch(nn.Module):
 
     @torch.no_grad()
     def forward(self, frames: Tensor, *, goes_on: bool = False) -> Tensor:
-        """Normalise; before the first frame it was silent or, if it `goes_on`, as loud as the first one."""
+        """Add that half; before the first frame it was silent or, if it `goes_on`, as loud as that one."""
         s = self.settings
         if s is None:
             return frames
         power = torch.expm1(frames * math.log(10))
         levels = (1 + self._levels(power, goes_on)) ** -s.exponent
-        return s.scale * ((power * levels + s.bias).sqrt() - math.sqrt(s.bias))
+        standing_out = s.scale * ((power * levels + s.bias).sqrt() - math.sqrt(s.bias))
+        return torch.cat((frames, standing_out), 1)
 
     def _levels(self, power: Tensor, goes_on: bool) -> Tensor:
         """Weighted mean of the last frames at each frame, (B, n_mels, T)."""

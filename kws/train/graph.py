@@ -1,9 +1,9 @@
 """Integer network -> streaming ONNX graph with explicit state.
 
-One call ("step") takes `x` uint8 [1, 1, frames_per_step, n_mels] and, for each convolution that looks back,
-its carried frames `s_<name>` [1, 1, context, channels]. It returns `logits` [1, 1, steps, keywords] and the
-whole buffers `c_<name>` = state ++ new frames; the next call's state is the tail of that buffer, which the
-host binds by pointer, so that the graph needs no Slice and nothing is copied. Everything is NHWC.
+One call ("step") takes `x` uint8 [1, 1, frames_per_step, frame_size] and, for each convolution that looks
+back, its carried frames `s_<name>` [1, 1, context, channels]. It returns `logits` [1, 1, steps, keywords] and
+the whole buffers `c_<name>` = state ++ new frames; the next call's state is the tail of that buffer, which
+the host binds by pointer, so that the graph needs no Slice and nothing is copied. Everything is NHWC.
 
 Two forms compute the same. "qop" names ONNX Runtime's integer operators directly and is the one that ships:
 it loads fastest and does not depend on an optimiser. "qdq" uses standard operators with quantise/dequantise

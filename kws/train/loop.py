@@ -210,7 +210,7 @@ class Trainer:
     def _network(self, plan: Plan) -> nn.Module:
         torch.manual_seed(self.recipe.seed)
         recipe = self.recipe
-        net = KeywordNet(recipe.network, recipe.features.n_mels, len(recipe.keywords))
+        net = KeywordNet(recipe.network, recipe.features.frame_size, len(recipe.keywords))
         if plan.phase == "float":
             if recipe.start:
                 read_start(recipe.start).fill(net, recipe)

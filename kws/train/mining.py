@@ -65,7 +65,7 @@ class Miner:
     def spots(self, net: nn.Module) -> list[Spot]:
         """The highest peaks of every keyword, as many as `mined_windows` needs.
 
-        `net` maps frames (B, n_mels, T) to logits (B, K, T // stride).
+        `net` maps frames (B, frame_size, T) to logits (B, K, T // stride).
         """
         distance = round(PEAK_DISTANCE_SECONDS * self.recipe.features.sample_rate_hz / self._hop)
         found: list[list[Spot]] = [[] for _ in self.recipe.keywords]

@@ -57,13 +57,13 @@ class ConvNorm(nn.Module):
 
 
 class KeywordNet(nn.Module):
-    """Frames (B, n_mels, T) -> logits (B, keywords, T // stride), causal."""
+    """Frames (B, frame_size, T) -> logits (B, keywords, T // stride), causal."""
 
-    def __init__(self, settings: NetworkSettings, n_mels: int, n_keywords: int) -> None:
+    def __init__(self, settings: NetworkSettings, frame_size: int, n_keywords: int) -> None:
         super().__init__()
-        self.settings, self.n_mels, self.n_keywords = settings, n_mels, n_keywords
+        self.settings, self.frame_size, self.n_keywords = settings, frame_size, n_keywords
         c = settings.channels
-        self.stem = ConvNorm(n_mels, c, settings.stem_kernel, stride=settings.stride)
+        self.stem = ConvNorm(frame_size, c, settings.stem_kernel, stride=settings.stride)
         self.blocks = nn.ModuleList(ConvNorm(c, c, settings.kernel, d) for d in settings.dilations)
         self.dropout = nn.Dropout1d(settings.dropout)
         self.head = nn.Conv1d(c, n_keywords, 1)

@@ -161,19 +161,19 @@ class QuantConv(nn.Module):
 
 
 class QuantNet(nn.Module):
-    """`KeywordNet` with fake quantisation: frames (B, n_mels, T) -> logits (B, keywords, T // stride).
+    """`KeywordNet` with fake quantisation: frames (B, frame_size, T) -> logits (B, keywords, T // stride).
 
     A new one computes in float (batch norm folded) until `calibrate`; one that has loaded a state quantises.
     """
 
     def __init__(
-        self, settings: NetworkSettings, n_mels: int, n_keywords: int, *, weight_limit: int = MAX_WEIGHT
+        self, settings: NetworkSettings, frame_size: int, n_keywords: int, *, weight_limit: int = MAX_WEIGHT
     ) -> None:
         super().__init__()
-        self.settings, self.n_mels, self.n_keywords = settings, n_mels, n_keywords
+        self.settings, self.frame_size, self.n_keywords = settings, frame_size, n_keywords
         c = settings.channels
         self.stem = QuantConv(
-            n_mels, c, settings.stem_kernel, stride=settings.stride, rectify=True, limit=weight_limit
+            frame_size, c, settings.stem_kernel, stride=settings.stride, rectify=True, limit=weight_limit
         )
         self.blocks = nn.ModuleList(
             QuantConv(c, c, settings.kernel, dilation=d, limit=weight_limit) for d in settings.dilations
@@ -188,7 +188,7 @@ class QuantNet(nn.Module):
 
         There is no dropout: fine-tuning is short.
         """
-        quant = cls(net.settings, net.n_mels, net.n_keywords, weight_limit=weight_limit)
+        quant = cls(net.settings, net.frame_size, net.n_keywords, weight_limit=weight_limit)
         quant.to(net.head.weight.device)
         quant.stem.load(*net.stem.folded())
         for mine, trained in zip(quant.blocks, net.blocks, strict=True):
@@ -212,7 +212,7 @@ class QuantNet(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Tensor]) -> None:
-        """Set every activation's range to what batches of frames (B, n_mels, T) show, then quantise."""
+        """Set every activation's range to what batches of frames (B, frame_size, T) show, then quantise."""
         ranges: dict[nn.Module, tuple[Tensor, Tensor]] = {}
 
         def watch(module: nn.Module, _: Any, output: Tensor) -> None:

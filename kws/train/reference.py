@@ -134,7 +134,7 @@ class IntegerNet:
         return self.stem.weight.shape[2] + self.stem.stride * strided
 
     def run(self, codes: Codes) -> Codes:
-        """Codes of a whole clip (T, n_mels), T a multiple of the stride -> logit codes (T // stride, K)."""
+        """Logit codes (T // stride, K) of a whole clip (T, frame_size), T a multiple of the stride."""
         x = self.stem.run(codes)
         for conv, add in self.blocks:
             x = add.run(x, conv.run(x))

@@ -74,7 +74,7 @@ class Validator:
         self.hours = sum(map(len, self._ambient)) * recipe.features.hop_ms / 3.6e6
 
     def __call__(self, net: nn.Module) -> Result:
-        """Score a network that maps frames (B, n_mels, T) to logits (B, K, T // stride)."""
+        """Score a network that maps frames (B, frame_size, T) to logits (B, K, T // stride)."""
         heard: list[list[float]] = [[] for _ in self.recipe.keywords]
         distance = round(PEAK_DISTANCE_SECONDS * 1000 / self._step_ms)
         with inference(net):
