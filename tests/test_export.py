@@ -1,7 +1,7 @@
 """The exporter publishes a model that passes every check, and nothing at all otherwise."""
 
-import dataclasses
 import hashlib
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,13 @@ import yaml
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 safetensors = pytest.importorskip("safetensors.torch")
-from quantnets import N_KEYWORDS, SETTINGS, float_net, quant_net  # noqa: E402
+from quantnets import N_KEYWORDS, N_MELS, SETTINGS, float_net, quant_net  # noqa: E402
 
 from kws import cli, config, model  # noqa: E402
 from kws.corpus import Clip  # noqa: E402
 from kws.errors import CheckFailed  # noqa: E402
 from kws.features import FeatureSettings  # noqa: E402
+from kws.gain import GainSettings  # noqa: E402
 from kws.manifest import DetectorSettings, Manifest, ModelFile, Source, Training, read_manifest  # noqa: E402
 from kws.train import checks, export  # noqa: E402
 from kws.train.provenance import training_record  # noqa: E402
@@ -44,7 +45,7 @@ def describe(facts: ModelFile) -> Manifest:
 
 
 def altered(net: IntegerNet, **changes: Any) -> IntegerNet:
-    return dataclasses.replace(net, head=dataclasses.replace(net.head, **changes))
+    return replace(net, head=replace(net.head, **changes))
 
 
 def test_export_writes_a_model_that_listens(tmp_path: Path) -> None:
@@ -53,6 +54,13 @@ def test_export_writes_a_model_that_listens(tmp_path: Path) -> None:
     assert read_manifest(tmp_path / "models" / "toy") == manifest
     scores = model.load_model(tmp_path / "models" / "toy").stream().feed(np.zeros(16_000, np.int16))
     assert scores.shape[1] == N_KEYWORDS
+
+
+def test_frames_with_a_gain_are_heard_bit_for_bit(tmp_path: Path) -> None:
+    """The exporter's own checks stream audio in random chunks, twice, and compare."""
+    features = FeatureSettings(n_mels=N_MELS // 2, gain=GainSettings())
+    export.export(quant_net(), tmp_path, lambda facts: replace(describe(facts), features=features))
+    assert model.load_model(tmp_path).manifest.features == features
 
 
 def test_export_manifest_holds_the_facts(tmp_path: Path) -> None:
@@ -100,8 +108,8 @@ def plant_wrong_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
     def facts(*arguments: Any) -> ModelFile:
         made = original(*arguments)
-        output = dataclasses.replace(made.output, zero_point=made.output.zero_point + 1)
-        return dataclasses.replace(made, output=output)
+        output = replace(made.output, zero_point=made.output.zero_point + 1)
+        return replace(made, output=output)
 
     monkeypatch.setattr(export, "model_file", facts)
 

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.train
 RECIPE = {
     "name": "sweep",
     "keywords": ["sweep up"],
-    "features": {"n_mels": 24},
+    "features": {"n_mels": 24, "gain": {"frames": 32}},
     "network": {"channels": 16, "kernel": 3, "dilations": [1, 2, 4], "stem_kernel": 3},
     "data": {"window_frames": 100, "positives": 1024, "negatives": 1024, "context_share": 0.1},
     "augmentation": {"simulated_rooms": 2, "snr_db": [5, 25], "level_db": [-30, -10]},
