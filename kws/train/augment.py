@@ -17,6 +17,8 @@ ACTIVE_DB = 30.0
 """Speech level is measured over blocks at most this far below the loudest one."""
 BLOCK_SAMPLES = 320
 FILTER_TAPS = 129
+OUT_OF_BAND_DB = -100.0
+"""Of a telephone. It leaves nothing there, and a gain would bring back whatever is left."""
 
 
 class Dice:
@@ -122,7 +124,7 @@ class Equaliser(nn.Module):
         curve_db = F.interpolate(knots, bins, mode="linear", align_corners=True)[:, 0]
         curve_db = curve_db * dice.happens(count, self.probability)[:, None]
         hz = torch.linspace(0, self.sample_rate_hz / 2, bins, device=samples.device)
-        band_db = torch.where((hz > 300) & (hz < 3400), 0.0, -40.0)
+        band_db = torch.where((hz > 300) & (hz < 3400), 0.0, OUT_OF_BAND_DB)
         curve_db = curve_db + band_db * dice.happens(count, self.telephone)[:, None]
         taps = torch.fft.irfft(torch.pow(10.0, curve_db / 20) + 0j, n=FILTER_TAPS)
         taps = (

@@ -258,7 +258,7 @@ def _key(clips: list[Clip], recipe: Recipe) -> str:
     # How many windows there are, and where a corpus lies, does not change what each one is.
     settings["data"] = {k: v for k, v in dump(recipe.data).items() if k.endswith("_share") or k in DRAWN}
     settings["clips"] = [f"{c.source}/{c.path.name} {c.label} {c.seconds} {c.speaker}" for c in clips]
-    return hashlib.sha256(f"pool 3 {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
+    return hashlib.sha256(f"pool 4 {json.dumps(settings, sort_keys=True)}".encode()).hexdigest()[:16]
 
 
 def _labels(windows: list[Window]) -> Columns:
