@@ -105,7 +105,7 @@ class Trainer:
         t, q = self.recipe.training, self.recipe.quantisation
         with stop_request() as stopping:
             saved = self._saved()
-            self._start_s -= saved["seconds"] if saved else 0
+            self._start_s -= saved.get("seconds", 0) if saved else 0  # older runs did not count them
             if not saved or saved["phase"] == "float":
                 self._phase(Plan("float", 0, t.steps, t.learning_rate, t.weight_decay), stopping)
             quantised = Plan("qat", t.steps, q.steps, q.learning_rate, t.weight_decay, q.scale_learning_rate)

@@ -253,7 +253,7 @@ def _shard(folder: Path, positive: bool, number: int) -> Path:
 
 def _key(clips: list[Clip], recipe: Recipe) -> str:
     settings = {name: dump(getattr(recipe, name)) for name in ("seed", "keywords")}
-    settings["features"] = {k: v for k, v in dump(recipe.features).items() if k != "gain"}
+    settings["features"] = dump(recipe.features.log_mel)
     settings["augmentation"] = {k: v for k, v in dump(recipe.augmentation).items() if k not in AT_EVERY_USE}
     # How many windows there are, and where a corpus lies, does not change what each one is.
     settings["data"] = {k: v for k, v in dump(recipe.data).items() if k.endswith("_share") or k in DRAWN}

@@ -174,8 +174,7 @@ def _joined(name: str, parts: list[Codes]) -> dict[str, NDArray[np.generic]]:
 
 def _key(recipe: Recipe, settings: EvaluationSettings, clips: Iterable[Clip]) -> str:
     content = [
-        # Frames are kept without the gain.
-        {k: v for k, v in dump(recipe.features).items() if k != "gain"},
+        dump(recipe.features.log_mel),
         # Channels are not played while training, and a fold only chooses among the clips.
         {k: v for k, v in dump(settings).items() if k not in ("channels", "fold")},
         [f"{c.source}/{c.path.name} {c.seconds}" for c in clips],
