@@ -36,17 +36,12 @@ class GainSettings:
         if self.frames < 1 or not 0 < self.decay <= 1:
             raise ConfigError("frames must be at least 1 and decay within 0..1; correct them")
 
-    @property
-    def weights(self) -> NDArray[np.float32]:
-        """Of the frames under the mean, oldest first; their sum is 1."""
-        weights = np.power(self.decay, np.arange(self.frames - 1, -1, -1))
-        return np.asarray(weights / weights.sum(), np.float32)
-
     def averaging(self, count: int) -> NDArray[np.float32]:
         """Matrix (count, frames - 1 + count) from past and current power to the levels of `count` frames."""
+        weights = np.power(self.decay, np.arange(self.frames - 1, -1, -1))  # oldest first
         rows = np.zeros((count, self.frames - 1 + count), np.float32)
         for i in range(count):
-            rows[i, i : i + self.frames] = self.weights
+            rows[i, i : i + self.frames] = weights / weights.sum()
         return rows
 
 

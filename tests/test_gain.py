@@ -13,7 +13,6 @@ from kws.gain import GainSettings
 
 GAIN = GainSettings(frames=20, decay=0.9)
 SETTINGS = FeatureSettings(gain=GAIN)
-FRAME = SETTINGS.hop_samples
 
 
 def standing_out(samples, settings=None):
@@ -78,7 +77,7 @@ def test_what_was_heard_before_the_mean_changes_no_bit():
         for before in (noise(2, -10, seed=1), np.zeros(32_000, np.float32))
     ]
     past = SETTINGS.past_frames
-    assert not np.array_equal(streams[0][past], streams[1][past - 1])
+    assert not np.array_equal(streams[0][past - 1], streams[1][past - 1])
     np.testing.assert_array_equal(streams[0][past:], streams[1][past:])
 
 
