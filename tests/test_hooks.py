@@ -163,7 +163,7 @@ def test_hook_that_prints_megabytes_ends_and_costs_no_memory(
 def test_hook_that_prints_for_ever_is_ended_and_hardly_costs(start: Start) -> None:
     before = time.process_time()
     assert finish(start("yes", timeout_seconds=0.5)) < 5
-    assert time.process_time() - before < 0.25
+    assert time.process_time() - before < 0.4  # of half a second
 
 
 def test_hook_that_hangs_and_ignores_term_is_killed_with_all_it_started(
@@ -218,14 +218,14 @@ def test_more_hooks_than_allowed_are_left_out_and_told(
     hooks = Hooks((HookSettings(("sh", "-c", script)),) * (AT_ONCE + 2))
     begin = time.monotonic()
     hooks.start(EVENT)
-    assert time.monotonic() - begin < 1
+    assert time.monotonic() - begin < 5  # it does not wait for them
     assert len(hooks._running) == AT_ONCE
     assert len(caplog.messages) == 2
     assert "left out" in caplog.messages[0]
     until(lambda: (tmp_path / "ran").exists() and (tmp_path / "ran").read_text() == "x\n" * AT_ONCE)
     begin = time.monotonic()
     hooks.close()
-    assert time.monotonic() - begin < 2.5
+    assert time.monotonic() - begin < 10
     assert not hooks._running
 
 
@@ -245,7 +245,7 @@ def test_close_kills_what_ignores_it(tmp_path: Path, start: Start) -> None:
     pid = number_in(child)
     begin = time.monotonic()
     hooks.close(timeout_s=0.3)
-    assert time.monotonic() - begin < 2
+    assert time.monotonic() - begin < 10
     assert not is_alive(pid)
     assert hooks.poll() is None
 

@@ -73,7 +73,7 @@ def test_listener_hears_everything_in_real_time(ear):
     began = time.monotonic()
     ear.listener.start(KWSMIC)
     ear.wait("listening")
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
     time.sleep(2)
     counters = ear.listener.counters
     assert counters.received_samples == pytest.approx(counters.expected_samples, abs=0.1 * RATE_HZ)
