@@ -142,6 +142,8 @@ class Training:
     """Wall time from the first window to the last step; None: not recorded."""
     machine: str = ""
     """What it ran on, in words."""
+    start: str = ""
+    """The run or model whose weights were the first ones; they took time of their own. Empty: random ones."""
 
 
 @dataclass(frozen=True)

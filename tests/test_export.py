@@ -23,6 +23,7 @@ from kws.gain import GainSettings  # noqa: E402
 from kws.manifest import DetectorSettings, Manifest, ModelFile, Source, Training, read_manifest  # noqa: E402
 from kws.train import checks, export  # noqa: E402
 from kws.train.provenance import training_record  # noqa: E402
+from kws.train.recipe import Recipe  # noqa: E402
 from kws.train.reference import IntegerNet  # noqa: E402
 
 pytestmark = pytest.mark.train
@@ -186,17 +187,19 @@ def test_training_record_adds_up_by_source() -> None:
         end_s=None,
         recording="",
     )
+    recipe = Recipe("toy", KEYWORDS, start="runs/early", seed=3)
     record = training_record(
         [
             clip(path=Path("a"), source="s", seconds=1800.0, licence="CC0-1.0"),
             clip(path=Path("b"), source="s", seconds=1800.0, licence="CC-BY-4.0"),
             clip(path=Path("c"), source="r", seconds=36.0, licence="CC0-1.0"),
         ],
-        b"seed: 3",
-        3,
+        recipe,
     )
     assert record.sources == (Source("r", "CC0-1.0", 1, 0.01), Source("s", "CC-BY-4.0, CC0-1.0", 2, 1.0))
-    assert record.config_sha256 == hashlib.sha256(b"seed: 3").hexdigest()
+    written = yaml.safe_dump(config.dump(recipe), sort_keys=False)  # what config.yaml holds
+    assert record.config_sha256 == hashlib.sha256(written.encode()).hexdigest()
+    assert (record.seed, record.start) == (3, "early")
 
 
 @pytest.fixture

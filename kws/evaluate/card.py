@@ -93,6 +93,8 @@ def origin(training: Training) -> str:
     )
     if training.minutes is not None:
         made += f" It took {training.minutes:.0f} minutes on {training.machine}."
+    if training.start:
+        made += f" It began with the weights of {training.start}."
     return f"{sources}\n\n{made}"
 
 

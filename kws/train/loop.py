@@ -26,11 +26,10 @@ from types import FrameType
 from typing import Any, cast
 
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from kws.config import dump, load
+from kws.config import load
 from kws.corpus import Clip
 from kws.errors import ConfigError
 from kws.files import replacing, write_text
@@ -50,6 +49,7 @@ from kws.train.provenance import (
     CONFIG_FILE,
     QUANT_FILE,
     TRAINING_FILE,
+    as_yaml,
     record_effort,
     training_record,
     write_record,
@@ -127,11 +127,10 @@ class Trainer:
             raise ConfigError(f"{self.run} was started with other settings; choose another run folder")
         if not self.everyone.is_first:
             return
-        config = yaml.safe_dump(dump(self.recipe), sort_keys=False)
         self.run.mkdir(parents=True, exist_ok=True)
         if not (self.run / TRAINING_FILE).exists():
-            write_record(self.run, training_record(clips, config.encode(), self.recipe.seed))
-        write_text(self.run / CONFIG_FILE, config)
+            write_record(self.run, training_record(clips, self.recipe))
+        write_text(self.run / CONFIG_FILE, as_yaml(self.recipe))
 
     def _phase(self, plan: Plan, stopping: Event) -> Result:
         """Take the steps of one phase that are missing."""

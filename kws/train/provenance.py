@@ -17,6 +17,7 @@ from kws.files import write_text
 from kws.health import board_name
 from kws.manifest import Source, Training
 from kws.train.processes import Processes
+from kws.train.recipe import Recipe
 
 CONFIG_FILE, QUANT_FILE = "config.yaml", "qat.safetensors"
 """The recipe and the quantised network in a run folder; the float one is called as in a model folder."""
@@ -24,8 +25,8 @@ TRAINING_FILE = "training.yaml"
 """The record in a run folder: a `kws.manifest.Training` as YAML."""
 
 
-def training_record(clips: Iterable[Clip], config: bytes, seed: int) -> Training:
-    """Summarise the clips that a run may see, by source, with its configuration file's content and seed."""
+def training_record(clips: Iterable[Clip], recipe: Recipe) -> Training:
+    """Summarise the clips that a run may see, by source, and the recipe that it follows."""
     clips_by_source: dict[str, list[Clip]] = defaultdict(list)
     for clip in clips:
         clips_by_source[clip.source].append(clip)
@@ -38,7 +39,18 @@ def training_record(clips: Iterable[Clip], config: bytes, seed: int) -> Training
         )
         for name, found in sorted(clips_by_source.items())
     )
-    return Training(sources, commit(), hashlib.sha256(config).hexdigest(), seed)
+    return Training(
+        sources,
+        commit(),
+        hashlib.sha256(as_yaml(recipe).encode()).hexdigest(),
+        recipe.seed,
+        start=Path(recipe.start).name,
+    )
+
+
+def as_yaml(recipe: Recipe) -> str:
+    """The recipe as a run folder keeps it, defaults included."""
+    return yaml.safe_dump(dump(recipe), sort_keys=False)
 
 
 def write_record(run: Path, record: Training) -> None:
