@@ -43,12 +43,15 @@ format: $(VENV)/develop.done ## rewrite the code in the one format
 bench: $(VENV)/listen.done ## speed and memory of the shipped model on this machine (options: ARGS="--json")
 	@$(BIN)/kws bench $(ARGS)
 
-models: $(VENV)/develop.done $(NEGATIVES)/manifest.csv $(WORDS:=/manifest.csv) ## train, export and measure the shipped models (MODELS="default home commands") from the corpus DATA=../shared/data
+models: runs/trunk/qat.safetensors $(WORDS:=/manifest.csv) ## train, export and measure the shipped models (MODELS="default home commands") from the corpus DATA=../shared/data
 	@set -ex; for name in $(MODELS); do \
 		$(BIN)/kws train configs/train/$$name.yaml --data $(DATA) --run runs/$$name --resume; \
 		$(BIN)/kws export runs/$$name --name $$name; \
 		$(BIN)/kws evaluate --model models/$$name --data $(DATA) --jobs $$(nproc) --float --robustness --update --out runs/$$name/evaluation; \
 	done
+
+runs/trunk/qat.safetensors: configs/train/trunk.yaml $(NEGATIVES)/manifest.csv ../corpora/words_default/manifest.csv
+	$(BIN)/kws train $< --data $(DATA) --run $(@D) --resume
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
 	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu

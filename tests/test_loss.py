@@ -7,8 +7,8 @@ import pytest
 torch = pytest.importorskip("torch", reason="needs the train extra")
 
 from kws.features import FeatureSettings  # noqa: E402
-from kws.train.loss import AFTERGLOW_STEPS, ClipLoss, KeywordLoss  # noqa: E402
-from kws.train.recipe import Training  # noqa: E402
+from kws.train.loss import AFTERGLOW_STEPS, ClipLoss, KeywordLoss, label_shares  # noqa: E402
+from kws.train.recipe import Data, Recipe, Training  # noqa: E402
 
 pytestmark = pytest.mark.train
 
@@ -57,11 +57,16 @@ def test_window_without_a_keyword_pays_for_its_worst_moment_of_each_keyword() ->
     assert loss_of(both, keyword=-1) == pytest.approx(40, abs=1e-3)
 
 
-def clip_loss_of(logits: list[list[float]], label: int, **training: float) -> float:
+EVEN = torch.full((3,), 1 / 3)
+
+
+def clip_loss_of(
+    logits: list[list[float]], label: int, shares: torch.Tensor = EVEN, **training: float
+) -> float:
     """Loss of one window: a row of logits for each output."""
-    settings = Training(**({"smoothing_steps": 1, "label_smoothing": 0.0} | training))
+    loss = ClipLoss(Training(**({"smoothing_steps": 1, "label_smoothing": 0.0} | training)), shares)
     unused = torch.tensor([0])
-    return float(ClipLoss(settings)(torch.tensor([logits]), torch.tensor([label]), unused, unused))
+    return float(loss(torch.tensor([logits]), torch.tensor([label]), unused, unused))
 
 
 # The highest moments are ln 6 and ln 3; silence is 0: shares of 0.6, 0.3 and 0.1.
@@ -73,6 +78,23 @@ def test_clip_is_judged_by_the_highest_moment_of_each_output_and_silence_by_zero
     label: int, share: float
 ) -> None:
     assert clip_loss_of(LOGITS, label) == pytest.approx(-math.log(share), abs=1e-5)
+
+
+@pytest.mark.parametrize(("label", "share"), [(0, 6), (1, 3), (-1, 8)])
+def test_frequent_label_needs_a_lower_logit(label: int, share: int) -> None:
+    # Shares of 1 to 1 to 8: silence weighs eight times as much beside 6 and 3.
+    found = clip_loss_of(LOGITS, label, torch.tensor([0.1, 0.1, 0.8]))
+    assert found == pytest.approx(-math.log(share / 17), abs=1e-5)
+
+
+def test_shares_of_labels_are_those_of_the_batches() -> None:
+    recipe = Recipe(
+        "toy",
+        ("on", "off", "_unknown_"),
+        data=Data(negative_shares={"words": 3.0, "ambient": 1.0}),
+        training=Training(positives_per_batch=60, negatives_per_batch=40),
+    )
+    torch.testing.assert_close(label_shares(recipe), torch.tensor([0.3, 0.3, 0.3, 0.1]))
 
 
 def test_label_smoothing_asks_a_little_for_every_label() -> None:
@@ -90,7 +112,7 @@ def test_clip_loss_averages_logits_before_it_takes_the_highest() -> None:
 def test_every_moment_of_a_flat_output_is_taught() -> None:
     logits = torch.zeros(1, 2, 5, requires_grad=True)
     unused = torch.tensor([0])
-    loss = ClipLoss(Training(smoothing_steps=1, label_smoothing=0.0))(logits, unused, unused, unused)
+    loss = ClipLoss(Training(smoothing_steps=1, label_smoothing=0.0), EVEN)(logits, unused, unused, unused)
     loss.sum().backward()
     # Three labels at a third each: the right one is pulled up by 2/3, the other output down by 1/3.
     want = torch.tensor([[[-2 / 15] * 5, [1 / 15] * 5]])

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from kws.features import FeatureSettings
-from kws.train.recipe import Training
+from kws.train.recipe import Recipe, Training
 
 AFTERGLOW_STEPS = 10
 """Scores of this many steps after the hit window count neither way: the word is still in sight."""
@@ -22,10 +22,15 @@ class ClipLoss:
     Each output counts with the highest of its smoothed logits, silence with a logit of 0. But the gradient
     goes to all moments, with their softmax as weights. If it went to the highest alone, an output whose logit
     begins higher in silence than in speech would never be taught by the speech, and stay dead.
+
+    The logarithm of each label's share is added first (balanced softmax, arXiv 2007.10740): what a batch
+    holds often need not be answered often, and the network decides as if all labels were as frequent.
     """
 
-    def __init__(self, training: Training) -> None:
+    def __init__(self, training: Training, shares: Tensor) -> None:
+        """`shares` of the labels, silence last, as `label_shares` counts them."""
         self._smoothing, self._label_smoothing = training.smoothing_steps, training.label_smoothing
+        self._prior = shares.log()
 
     def __call__(self, logits: Tensor, keyword: Tensor, start: Tensor, end: Tensor) -> Tensor:
         """Cross-entropy of each window, (B,).
@@ -39,9 +44,19 @@ class ClipLoss:
         moments = smoothed(logits, self._smoothing)
         taught = (moments * moments.detach().softmax(2)).sum(2)
         highest = taught + (moments.amax(2) - taught).detach()  # the value of one, the gradient of the other
-        answers = F.pad(highest, (0, 1))  # silence
+        answers = F.pad(highest, (0, 1)) + self._prior.to(highest.device)  # 0 for silence
         truth = torch.where(keyword >= 0, keyword, answers.shape[1] - 1)
         return F.cross_entropy(answers, truth, reduction="none", label_smoothing=self._label_smoothing)
+
+
+def label_shares(recipe: Recipe) -> Tensor:
+    """Of the windows that a classifier learns from: each word, UNKNOWN and silence, (labels,)."""
+    t, kinds = recipe.training, recipe.data.negative_shares
+    silence = t.negatives_per_batch * kinds.get("ambient", 0.0) / sum(kinds.values())
+    word = t.positives_per_batch / len(recipe.words)
+    counts = torch.tensor([word] * len(recipe.words) + [t.negatives_per_batch - silence, silence])
+    counts.clamp_(min=0.1)  # a label that does not come is rare, not impossible
+    return counts / counts.sum()
 
 
 class KeywordLoss:

@@ -14,7 +14,7 @@ from kws.train.augment import Dice, FrameAugment
 from kws.train.batches import Batches
 from kws.train.frontend import GainBatch
 from kws.train.learner import Learner
-from kws.train.loss import ClipLoss, KeywordLoss
+from kws.train.loss import ClipLoss, KeywordLoss, label_shares
 from kws.train.processes import Processes
 from kws.train.recipe import Recipe
 
@@ -25,7 +25,7 @@ class Teacher:
     def __init__(self, recipe: Recipe, batches: Batches, everyone: Processes) -> None:
         self.recipe, self.batches, self.everyone = recipe, batches, everyone
         self.loss = (
-            ClipLoss(recipe.training)
+            ClipLoss(recipe.training, label_shares(recipe))
             if recipe.classifies
             else KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
         )
