@@ -232,6 +232,14 @@ def test_leaking_speaker_stops_training_before_it_starts(work: Path, corpus: Pat
     assert not (work / "leak").exists()
 
 
+def test_start_that_is_not_there_stops_training_before_it_starts(work: Path, corpus: Path) -> None:
+    arguments = ("train", "recipe.yaml", "--data", corpus, "--run", "later", "--set", "start=runs/gone")
+    for done in (program(*arguments, cwd=work), program(*arguments, "--dry-run", cwd=work)):
+        assert done.returncode == 3
+        assert "start: there is no model 'runs/gone'" in done.stderr
+        assert not (work / "later").exists()
+
+
 def test_dry_run_writes_nothing(work: Path, corpus: Path) -> None:
     done = program("train", "recipe.yaml", "--data", corpus, "--run", "dry", "--dry-run", cwd=work)
     assert done.returncode == 0

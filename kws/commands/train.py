@@ -27,10 +27,13 @@ def run(options: argparse.Namespace) -> int:
 
     from kws.train.loop import CHECKPOINT, Trainer  # noqa: PLC0415 (torch: seconds)
     from kws.train.processes import processes  # noqa: PLC0415
+    from kws.train.start import first_network  # noqa: PLC0415
 
-    if (folder / CHECKPOINT).exists() and not (options.resume or options.dry_run):
+    is_begun = (folder / CHECKPOINT).exists()
+    if is_begun and not (options.resume or options.dry_run):
         raise ConfigError(f"{folder} already holds a run; continue it with --resume or give another --run")
-
+    if not is_begun:
+        first_network(recipe)  # a `start` that does not fit is refused now, not after an hour of rendering
     with processes() as everyone:
         with everyone.first_alone():
             known, held_out, audible = decode(material, recipe, cache)

@@ -56,7 +56,7 @@ from kws.train.provenance import (
 )
 from kws.train.qat import QuantNet
 from kws.train.recipe import Recipe
-from kws.train.start import read_start
+from kws.train.start import first_network
 from kws.train.teacher import Teacher
 from kws.train.validation import Result, Validator
 
@@ -135,7 +135,9 @@ class Trainer:
     def _phase(self, plan: Plan, stopping: Event) -> Result:
         """Take the steps of one phase that are missing."""
         saved = self._saved()
-        learner = Learner(self._network(plan), plan, self.recipe.training, self.everyone)
+        net = first_network(self.recipe) if plan.phase == "float" else self._quant_network()
+        net = net.to(self.everyone.device).train()
+        learner = Learner(net, plan, self.recipe.training, self.everyone)
         if saved and saved["phase"] == plan.phase:
             learner.load_state_dict(saved["learner"])
             while self._rounds < saved["rounds"]:
@@ -206,21 +208,17 @@ class Trainer:
         mean = f"{100 * result.objective:.1f} %"
         print(f"{plan.phase} {step}/{plan.steps}  {whose}  FRR {mean}  ({rates})", flush=True)  # noqa: T201
 
-    def _network(self, plan: Plan) -> nn.Module:
-        torch.manual_seed(self.recipe.seed)
+    def _quant_network(self) -> nn.Module:
+        """The quantised twin of the best float network, calibrated."""
         recipe = self.recipe
         net = KeywordNet(recipe.network, recipe.features.frame_size, len(recipe.keywords))
-        if plan.phase == "float":
-            if recipe.start:
-                read_start(recipe.start).fill(net, recipe)
-            return net.to(self.everyone.device).train()
         net.load_state_dict(load_file(self.run / FLOAT_FILE))
         quant = QuantNet.from_float(net.eval(), weight_limit=recipe.quantisation.largest_weight)
         quant.to(self.everyone.device)
         quant.calibrate(self.teacher.calibration(recipe.quantisation.calibration_windows))
         state = {name: tensor.cpu() for name, tensor in quant.state_dict().items()}
         quant.load_state_dict(self.everyone.told(state))  # the same zero points in all
-        return quant.train()
+        return quant
 
     def _save(self, learner: Learner) -> None:
         """Write the checkpoint; the other processes wait until it is whole."""

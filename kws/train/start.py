@@ -1,14 +1,15 @@
-"""A warm start: the float weights of an earlier run or model, for other words or another quantisation."""
+"""The first weights: random, or those of an earlier run or model, for other words or another quantisation."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
 from kws import config
-from kws.errors import ConfigError, DataError
+from kws.errors import ConfigError, DataError, ModelError
 from kws.features import FeatureSettings
 from kws.manifest import FLOAT_FILE, find_model, read_manifest
 from kws.train.net import KeywordNet
@@ -57,6 +58,18 @@ class Start:
         return rows
 
 
+def first_network(recipe: Recipe) -> KeywordNet:
+    """The float network of a recipe before its first step: random weights, or those of its `start`.
+
+    Raises what `read_start` and `Start.fill` do.
+    """
+    torch.manual_seed(recipe.seed)
+    net = KeywordNet(recipe.network, recipe.features.frame_size, len(recipe.keywords))
+    if recipe.start:
+        read_start(recipe.start).fill(net, recipe)
+    return net
+
+
 def read_start(name_or_path: str) -> Start:
     """Float weights of a run folder, a model folder or an installed model.
 
@@ -64,7 +77,10 @@ def read_start(name_or_path: str) -> Start:
         ModelError: there is no such folder, or it is no sound model.
         DataError: it holds no float weights.
     """
-    folder = find_model(name_or_path)
+    try:
+        folder = find_model(name_or_path)
+    except ModelError as error:
+        raise ModelError(f"start: {error}; train it first, or name another") from error
     path = folder / FLOAT_FILE
     try:
         weights = load_file(path)
