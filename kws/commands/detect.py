@@ -2,11 +2,9 @@
 
 import argparse
 import json
-import multiprocessing
 import signal
 import sys
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from functools import cache, partial
 from pathlib import Path
@@ -20,6 +18,7 @@ from kws.model import load_model
 from kws.operating import explain, parse_rates
 from kws.pipeline import Pipeline, score_recording
 from kws.scores import PEAK_DISTANCE_SECONDS, peaks
+from kws.workers import workers
 
 _BLOCK_MS = 1000  # any size gives the same scores; a second keeps the memory small and the overhead low
 _FILES_PER_TASK = 16
@@ -50,13 +49,8 @@ def _score_all(
     if jobs == 1:
         yield from map(score, files)
         return
-    # Fresh processes: a fork of one that holds an ONNX Runtime session may hang. Ctrl-C is the parent's.
-    executor = ProcessPoolExecutor(
-        min(jobs, len(files)),
-        multiprocessing.get_context("spawn"),
-        initializer=signal.signal,
-        initargs=(signal.SIGINT, signal.SIG_IGN),
-    )
+    # Ctrl-C is the parent's.
+    executor = workers(min(jobs, len(files)), partial(signal.signal, signal.SIGINT, signal.SIG_IGN))
     chunk = max(1, min(_FILES_PER_TASK, len(files) // jobs))
     try:
         yield from executor.map(score, files, chunksize=chunk)

@@ -9,10 +9,8 @@ import sys
 import zlib
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from multiprocessing import get_context
 
 import numpy as np
 
@@ -24,6 +22,7 @@ from kws.evaluate.playlist import Audio, EvaluationSettings, Mixer, Playlist, fi
 from kws.manifest import Manifest
 from kws.model import load_model
 from kws.scores import PEAK_DISTANCE_SECONDS, Scores, peaks
+from kws.workers import workers
 
 CLEAN = "clean"
 """Name of the condition without added noise; the others are called "10 dB" and so on."""
@@ -283,9 +282,7 @@ def _map(tasks: list[Task], make_player: Callable[[], Player], jobs: int) -> Ite
         player = make_player()
         yield from (_play_one(player, task) for task in tasks)
         return
-    # Fresh processes: a copy of one that already runs an ONNX Runtime session may hang.
-    context = get_context("spawn")
-    with ProcessPoolExecutor(jobs, context, initializer=_start_worker, initargs=(make_player,)) as pool:
+    with workers(jobs, partial(_start_worker, make_player)) as pool:
         yield from pool.map(_work, tasks, chunksize=4)
 
 

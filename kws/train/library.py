@@ -4,10 +4,7 @@ The file is keyed by the manifest and the sizes of the files, built once, and re
 """
 
 import hashlib
-import os
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +17,7 @@ from kws.evaluate.span import speech_span, word_span
 from kws.files import replacing
 from kws.train.cache import entry
 from kws.train.progress import track
+from kws.workers import workers
 
 LONGEST_SENTENCE_S = 20.0
 """Longer clips (prompts read in one go, music) are used as they are."""
@@ -83,7 +81,7 @@ class Library:
         with (
             replacing(audio) as partial,
             partial.open("wb") as file,
-            ProcessPoolExecutor(os.cpu_count(), get_context("spawn")) as pool,
+            workers(None) as pool,
         ):
             decoded = pool.map(_decode, jobs, chunksize=32)
             for samples, span in track(decoded, "decoding", total=len(jobs)):

@@ -9,11 +9,10 @@ import hashlib
 import json
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +35,7 @@ from kws.train.progress import track
 from kws.train.recipe import Recipe
 from kws.train.rooms import simulate_rooms, stack_responses
 from kws.train.windows import Window, WindowSampler
+from kws.workers import workers
 
 Columns = dict[str, NDArray[Any]]
 """Rendered windows: frames uint8 (B, n_mels, T), keyword, start and end (B,)."""
@@ -177,7 +177,7 @@ def render(
     renderer = None if device.type == "cpu" else Renderer(library, recipe, device)
     start = partial(_start_worker, library.clips, recipe, cache, renderer is None)
     finish = renderer or (lambda batch: batch)
-    with ProcessPoolExecutor(jobs, get_context("spawn"), start) as pool:
+    with workers(jobs, start) as pool:
         ahead: deque[Future[Any]] = deque()
         for number in numbers:
             ahead.append(pool.submit(_work, *number))

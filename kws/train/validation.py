@@ -6,10 +6,8 @@ The scoring rules are those of `kws evaluate`; frames are computed once and cach
 import hashlib
 import json
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +28,7 @@ from kws.train.frontend import GainBatch
 from kws.train.net import inference
 from kws.train.progress import track
 from kws.train.recipe import Recipe
+from kws.workers import workers
 
 Codes = NDArray[np.uint8]
 
@@ -138,7 +137,7 @@ class Validator:
             heard = mixer.track(samples, word, self.recipe.validation.snr_db, number)
             spoken.append(codes_of(LogMel(features).feed(heard)))
             words.append((lead_in + word[0], lead_in + word[1]))
-        with ProcessPoolExecutor(jobs, get_context("spawn")) as pool:
+        with workers(jobs) as pool:
             tasks = [(features, [c.path for c in stream]) for stream in ambient]
             streams = list(track(pool.map(_stream_codes, tasks), "validation ambient", total=len(tasks)))
         with replacing(path) as partial, partial.open("wb") as file:
