@@ -39,9 +39,10 @@ class GainSettings:
     def averaging(self, count: int) -> NDArray[np.float32]:
         """Matrix (count, frames - 1 + count) from past and current power to the levels of `count` frames."""
         weights = np.power(self.decay, np.arange(self.frames - 1, -1, -1))  # oldest first
+        weights = weights / weights.sum()
         rows = np.zeros((count, self.frames - 1 + count), np.float32)
         for i in range(count):
-            rows[i, i : i + self.frames] = weights / weights.sum()
+            rows[i, i : i + self.frames] = weights
         return rows
 
 

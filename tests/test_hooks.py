@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from conftest import is_alive, until
 
 from kws import config
 from kws.daemon.hooks import AT_ONCE, Hooks, HookSettings
@@ -52,20 +53,6 @@ def finish(hooks: Hooks, within_s: float = 20) -> float:
         assert time.monotonic() - begin < within_s
         time.sleep(wait_s)
     return time.monotonic() - begin
-
-
-def until(condition: Callable[[], bool], within_s: float = 10) -> None:
-    end = time.monotonic() + within_s
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 def number_in(path: Path) -> int:

@@ -4,12 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from functools import partial
 from pathlib import Path
 
 import pytest
-from conftest import program_environment
+from conftest import is_alive, program_environment, until
 
 from kws.workers import workers
 
@@ -22,13 +21,6 @@ with workers(2) as pool:
     pool.submit(time.sleep, 600)
     print(*pids, flush=True)
 """
-
-
-def is_alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 def test_every_worker_starts_as_it_is_told() -> None:
@@ -47,7 +39,4 @@ def test_workers_end_with_a_program_that_is_killed(tmp_path: Path, end: signal.S
         assert pids
         assert all(map(is_alive, pids))
         program.send_signal(end)
-        deadline = time.monotonic() + 20
-        while any(map(is_alive, pids)) and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not any(map(is_alive, pids))
+        until(lambda: not any(map(is_alive, pids)), within_s=20)

@@ -28,7 +28,7 @@ class ClipLoss:
     """
 
     def __init__(self, training: Training, shares: Tensor) -> None:
-        """`shares` of the labels, silence last, as `label_shares` counts them."""
+        """`shares` of the labels, silence last, as `label_shares` counts them, where the logits will be."""
         self._smoothing, self._label_smoothing = training.smoothing_steps, training.label_smoothing
         self._prior = shares.log()
 
@@ -44,7 +44,7 @@ class ClipLoss:
         moments = smoothed(logits, self._smoothing)
         taught = (moments * moments.detach().softmax(2)).sum(2)
         highest = taught + (moments.amax(2) - taught).detach()  # the value of one, the gradient of the other
-        answers = F.pad(highest, (0, 1)) + self._prior.to(highest.device)  # 0 for silence
+        answers = F.pad(highest, (0, 1)) + self._prior  # 0 for silence
         truth = torch.where(keyword >= 0, keyword, answers.shape[1] - 1)
         return F.cross_entropy(answers, truth, reduction="none", label_smoothing=self._label_smoothing)
 

@@ -25,7 +25,7 @@ class Teacher:
     def __init__(self, recipe: Recipe, batches: Batches, everyone: Processes) -> None:
         self.recipe, self.batches, self.everyone = recipe, batches, everyone
         self.loss = (
-            ClipLoss(recipe.training, label_shares(recipe))
+            ClipLoss(recipe.training, label_shares(recipe).to(everyone.device))
             if recipe.classifies
             else KeywordLoss(recipe.features, recipe.network.stride, recipe.training)
         )
