@@ -9,6 +9,7 @@ import csv
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -242,6 +243,17 @@ def test_playlist_keeps_apart_what_must_not_be_mixed(corpus):
     assert sorted(c.path.stem for c in playlist.phrases) == ["near", "other"]
     assert [[c.path.stem for c in stream] for stream in playlist.ambient] == [["long", "with_note"]]
     assert [c.path.stem for c in playlist.noise] == ["hum"]
+
+
+def test_playlist_plays_the_marked_word_of_a_sentence(corpus):
+    settings = EvaluationSettings(noise_sources=("hum",))
+    clips = [
+        replace(clip, start_s=0.6, end_s=1.1) if clip.path.stem == "says_it" else clip
+        for clip in read_clips(corpus, ("low note",), settings)
+    ]
+    playlist = make_playlist(clips, ("low note",), settings)
+    assert "says_it" in [clip.path.stem for clip in playlist.positives]
+    assert "says_it" not in [clip.path.stem for stream in playlist.ambient for clip in stream]
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from kws.corpus import (
     read_corpus,
 )
 from kws.evaluate.playlist import read_clips
+from kws.train.clips import MARGIN_SECONDS
 from kws.train.library import Library
 from kws.train.recipe import Recipe
 
@@ -31,7 +32,7 @@ FLAT_DB = 6.0
 BRIEF_S = 0.15
 """No keyword is so short."""
 ROOM_AFTER_WORD_S = 0.9
-"""The most that a training window keeps free behind its keyword."""
+"""The most that a training window keeps free behind its keyword; a classifier's has a margin at both ends."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def audible_problems(libraries: list[Library], recipe: Recipe) -> list[Problem]:
     """What only the audio shows to be wrong; what people recorded is measured if it is a keyword."""
     rate_hz, names = recipe.features.sample_rate_hz, defaultdict(list)
     field_s = recipe.network.receptive_field_frames * recipe.features.hop_ms / 1000
-    longest_s = recipe.window_samples / rate_hz - ROOM_AFTER_WORD_S
+    room_s = 2 * MARGIN_SECONDS if recipe.classifies else ROOM_AFTER_WORD_S
+    longest_s = recipe.window_samples / rate_hz - room_s
     clips = [(library, index, clip) for library in libraries for index, clip in enumerate(library.clips)]
     for library, index, clip in clips:
         seconds = len(library.samples(index)) / rate_hz
