@@ -43,28 +43,15 @@ format: $(VENV)/develop.done ## rewrite the code in the one format
 bench: $(VENV)/listen.done ## speed and memory of the shipped model on this machine (options: ARGS="--json")
 	@$(BIN)/kws bench $(ARGS)
 
-models: $(MODELS:%=runs/%/evaluation/results.json) ## train, export and measure the shipped models (MODELS="default home commands") from the corpus DATA=../shared/data
+models: runs/trunk/qat.safetensors $(WORDS:=/manifest.csv) ## train, export and measure the shipped models (MODELS="default home commands") from the corpus DATA=../shared/data
+	@set -ex; for name in $(MODELS); do \
+		$(BIN)/kws train configs/train/$$name.yaml --data $(DATA) --run runs/$$name --resume; \
+		$(BIN)/kws export runs/$$name --name $$name; \
+		$(BIN)/kws evaluate --model models/$$name --data $(DATA) --jobs $$(nproc) --float --robustness --update --out runs/$$name/evaluation; \
+	done
 
-.NOTPARALLEL: # each takes all cores, and home begins with models/default
-.PRECIOUS: runs/%/qat.safetensors
-
-runs/%/evaluation/results.json: runs/%/qat.safetensors
-	$(BIN)/kws export $(<D) --name $*
-	$(BIN)/kws evaluate --model models/$* --data $(DATA) --jobs $$(nproc) --float --robustness --update --out $(@D)
-
-TRAIN = $(BIN)/kws train $< --data $(DATA) --run $(@D) --resume
-runs/%/qat.safetensors: configs/train/%.yaml $(WORDS:=/manifest.csv)
-	$(TRAIN)
-
-# The default model: three runs that differ by chance, from the same weights; then their mean is fine-tuned.
-SEEDS := 1 2 3
-comma := ,
 runs/trunk/qat.safetensors: configs/train/trunk.yaml $(NEGATIVES)/manifest.csv ../corpora/words_default/manifest.csv
-	$(TRAIN)
-runs/default-%/qat.safetensors: configs/train/default.yaml runs/trunk/qat.safetensors
-	$(TRAIN) --set seed=$* quantisation.steps=0
-runs/default/qat.safetensors: configs/train/default.yaml $(SEEDS:%=runs/default-%/qat.safetensors)
-	$(TRAIN) --set training.steps=0 "start=[$(SEEDS:%=runs/default-%$(comma))]"
+	$(BIN)/kws train $< --data $(DATA) --run $(@D) --resume
 
 $(NEGATIVES)/manifest.csv: | $(VENV)/develop.done
 	$(BIN)/kws corpus negatives $(NEGATIVES) --without alexa computer jarvis mycroft nabu

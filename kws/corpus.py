@@ -62,11 +62,6 @@ class Clip:
     text: str = ""
     """What is said in full, where a `texts.csv` of the source tells."""
 
-    @property
-    def is_marked(self) -> bool:
-        """Whether somebody wrote down where in the clip a word is."""
-        return self.start_s is not None and self.end_s is not None and self.start_s < self.end_s
-
 
 def read_corpus(folder: Path) -> list[Clip]:
     """Read `folder/manifest.csv`; DataError names the first bad line."""
@@ -140,18 +135,6 @@ def mentions(clip: Clip, keywords: Iterable[str]) -> bool:
     """Whether a keyword is anywhere in what a clip says."""
     words = " ".join(re.findall(r"[\w']+", f"{clip.label} {clip.text}".lower()))
     return any(f" {keyword} " in f" {words} " for keyword in keywords)
-
-
-def spoken_keyword(clip: Clip, keywords: Iterable[str]) -> str | None:
-    """The keyword that a clip is a recording of: all that it says or, of a sentence, what is marked in it."""
-    keywords = tuple(keywords)
-    if clip.kind not in ("keyword", "synthetic") and not clip.is_marked:
-        return None
-    said = keyword_of(clip.label, keywords)
-    if said or not clip.is_marked:
-        return said
-    mentioned = [keyword for keyword in keywords if mentions(clip, (keyword,))]
-    return mentioned[0] if len(mentioned) == 1 else None  # of two nobody knows which one is marked
 
 
 @dataclass(frozen=True)
@@ -248,7 +231,8 @@ def lacks(clips: list[Clip], keywords: Iterable[str], held_out: str) -> list[Pro
     keywords = tuple(keywords)
     found: list[Problem] = []
     for split in ("train", held_out):
-        spoken = {spoken_keyword(clip, keywords) for clip in clips if clip.split == split}
+        members = [clip for clip in clips if clip.split == split and clip.kind in ("keyword", "synthetic")]
+        spoken = {keyword_of(clip.label, keywords) for clip in members}
         found += problem(
             f"keywords have no {split} clip",
             (keyword for keyword in keywords if keyword not in spoken),
@@ -267,14 +251,14 @@ def lacks(clips: list[Clip], keywords: Iterable[str], held_out: str) -> list[Pro
         (
             f"{c.path} ({c.kind})"
             for c in clips
-            if keyword_of(c.label, keywords) and not spoken_keyword(c, keywords)
+            if c.kind not in ("keyword", "synthetic") and keyword_of(c.label, keywords)
         ),
         "correct their kind, or they teach that it is none",
     )
 
 
 def _is_marked_wrongly(clip: Clip) -> bool:
-    if clip.start_s is None or clip.end_s is None:  # `is_marked` would say no more to a type checker
+    if clip.start_s is None or clip.end_s is None:
         return (clip.start_s is None) != (clip.end_s is None)
     return not 0 <= clip.start_s < clip.end_s <= clip.seconds + CLOSE_ENOUGH_S
 

@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable
 from dataclasses import replace
 
-from kws.corpus import Clip, spoken_keyword
+from kws.corpus import Clip, keyword_of
 from kws.errors import ConfigError
 
 
@@ -48,7 +48,7 @@ def folded(clips: list[Clip], keywords: Iterable[str], held_out: str, fold: str)
     people = {
         person(clip): held_out if group_of(person(clip), count) == index else "train"
         for clip in clips
-        if clip.kind != "synthetic" and clip.split in divided and spoken_keyword(clip, keywords)
+        if clip.kind == "keyword" and clip.split in divided and keyword_of(clip.label, keywords)
     }
     return [
         replace(clip, split=people[person(clip)])

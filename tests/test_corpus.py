@@ -14,7 +14,6 @@ from kws.corpus import (
     mentions,
     problems,
     read_corpus,
-    spoken_keyword,
     write_manifest,
 )
 from kws.errors import AudioError, DataError
@@ -113,29 +112,6 @@ def test_keyword_is_heard_with_a_lead_in_but_not_inside_a_sentence() -> None:
     assert keyword_of("my computer", words) is None
     assert keyword_of("hey jarvis", ("jarvis", "hey jarvis")) == "hey jarvis"
     assert keyword_of("okay jarvis", ("hey jarvis", "jarvis")) == "jarvis"
-
-
-@pytest.mark.parametrize(
-    ("label", "kind", "marks", "keyword"),
-    [
-        ("computer", "keyword", {}, "computer"),
-        ("hey computer", "synthetic", {}, "computer"),
-        ("computer", "speech", {}, None),  # unmarked speech may be another language's word
-        ("computer", "speech", {"start": "0.01", "end": "0.09"}, "computer"),
-        ("[click] Hello, Computer!", "speech", {"start": "0.01", "end": "0.09"}, "computer"),
-        ("hello computer", "speech", {"start": "0.01"}, None),
-        ("hello computer", "speech", {"start": "0", "end": "0"}, None),  # somebody's way to say: not found
-        ("hello computer", "keyword", {}, None),
-        ("alexa, not computer", "speech", {"start": "0.01", "end": "0.09"}, None),
-        ("computers", "speech", {"start": "0.01", "end": "0.09"}, None),
-        ("", "noise", {}, None),
-    ],
-)
-def test_clip_is_of_what_it_says_or_of_the_one_word_that_is_marked(
-    tmp_path: Path, label: str, kind: str, marks: dict[str, str], keyword: str | None
-) -> None:
-    (clip,) = corpus_of(tmp_path, row("a/1.wav", label=label, kind=kind, **marks))
-    assert spoken_keyword(clip, ("alexa", "computer")) == keyword
 
 
 def test_keyword_without_its_own_lead_in_is_neither_it_nor_another_word() -> None:

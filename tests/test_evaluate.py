@@ -245,15 +245,16 @@ def test_playlist_keeps_apart_what_must_not_be_mixed(corpus):
     assert [c.path.stem for c in playlist.noise] == ["hum"]
 
 
-def test_playlist_plays_the_marked_word_of_a_sentence(corpus):
+def test_playlist_takes_no_running_speech_for_a_keyword(corpus):
+    """Its label may be a translation: a corpus of Arabic words calls one of them "up"."""
     settings = EvaluationSettings(noise_sources=("hum",))
     clips = [
-        replace(clip, start_s=0.6, end_s=1.1) if clip.path.stem == "says_it" else clip
+        replace(clip, kind="speech") if clip.path.stem == "b1" else clip
         for clip in read_clips(corpus, ("low note",), settings)
     ]
     playlist = make_playlist(clips, ("low note",), settings)
-    assert "says_it" in [clip.path.stem for clip in playlist.positives]
-    assert "says_it" not in [clip.path.stem for stream in playlist.ambient for clip in stream]
+    assert "b1" not in {clip.path.stem for clip in playlist.positives}
+    assert "b1" not in {clip.path.stem for stream in playlist.ambient for clip in stream}
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ pytest.importorskip("torch", reason="needs the train extra")
 from kws.commands.corpus import report
 from kws.corpus import Problem, lacks, read_corpus, write_manifest
 from kws.errors import DataError
+from kws.manifest import UNKNOWN
 from kws.train.library import Library
 from kws.train.material import decode, heard_problems, read_material
 from kws.train.recipe import Data, NetworkSettings, Recipe
@@ -98,6 +100,17 @@ def test_each_sort_of_bad_recording_is_named_once(unsound: Path, tmp_path: Path)
     assert not any(problem.is_fatal for problem in found)
     assert "broken_dev" not in {clip.path.stem for clip in held_out.readable()}
     assert known.readable() == known.clips
+
+
+def test_a_classifier_has_room_for_a_word_as_long_as_its_window(tmp_path: Path) -> None:
+    long = {"wide_train": ("keyword", "low", said(noise_band(100, 1600, 0.9)))}
+    folder = corpus(tmp_path / "corpus", SOUND | long)
+    short_windows = replace(RECIPE, data=Data(window_frames=160))
+    for keywords, named in ((("low",), ["wide_train"]), (("low", UNKNOWN), [])):
+        recipe = replace(short_windows, keywords=keywords)
+        found = decode(read_material(folder, recipe), recipe, tmp_path / "cache")[2]
+        too_long = [n for p in found if p.what.startswith("keywords sound for more") for n in p.names]
+        assert [Path(name.split(" ")[0]).stem for name in too_long] == named
 
 
 def test_a_sound_corpus_has_no_problem(tmp_path: Path) -> None:

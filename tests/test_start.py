@@ -1,6 +1,5 @@
 """A warm start copies what fits: the trunk always, the head by keyword."""
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +15,7 @@ from kws.errors import ConfigError, DataError, ModelError  # noqa: E402
 from kws.features import FeatureSettings  # noqa: E402
 from kws.train.net import KeywordNet  # noqa: E402
 from kws.train.recipe import Recipe, Training  # noqa: E402
-from kws.train.start import first_network, read_start  # noqa: E402
+from kws.train.start import read_start  # noqa: E402
 
 pytestmark = pytest.mark.train
 RECIPE = Recipe("toy", ("one", "two"), network=SETTINGS)
@@ -42,23 +41,6 @@ def test_same_words_get_the_same_weights(run: Path) -> None:
     read_start(str(run)).fill(net, RECIPE)
     trained = float_net().state_dict()
     assert all(torch.equal(tensor, trained[name]) for name, tensor in net.state_dict().items())
-
-
-def test_of_several_starts_the_weights_and_statistics_are_averaged(run: Path, tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    shutil.copytree(run, other)
-    torch.manual_seed(5)
-    moved = {
-        name: t + torch.rand(t.shape) if t.is_floating_point() else t
-        for name, t in float_net().state_dict().items()
-    }
-    safetensors.save_file(moved, other / "float.safetensors")
-    mean = first_network(replace(RECIPE, start=(str(run), str(other))))
-    for name, tensor in mean.state_dict().items():
-        if tensor.is_floating_point():
-            assert torch.allclose(tensor, (float_net().state_dict()[name] + moved[name]) / 2), name
-    alone = first_network(replace(RECIPE, start=(str(other),)))
-    assert torch.equal(alone.head.weight, moved["head.weight"])
 
 
 def test_other_words_keep_the_trunk_and_the_rows_of_those_that_are_known(run: Path) -> None:

@@ -5,7 +5,6 @@ The keyword is a rising sweep, everything else is falling sweeps, noise and hum.
 
 import csv
 import json
-import re
 import signal
 import subprocess
 import sys
@@ -186,10 +185,8 @@ def test_interrupted_run_goes_on_as_if_nothing_had_happened(work: Path, corpus: 
     assert resumed == straight
 
 
-def test_ablation_starts_from_the_mean_of_float_networks_and_only_calibrates(
-    work: Path, corpus: Path
-) -> None:
-    kept = ("start=[run, run]", "training.steps=0", "quantisation.steps=0", "quantisation.weight_bits=4")
+def test_ablation_starts_from_the_float_network_and_only_calibrates(work: Path, corpus: Path) -> None:
+    kept = ("start=run", "training.steps=0", "quantisation.steps=0", "quantisation.weight_bits=4")
     done = program("train", "recipe.yaml", "--data", corpus, "--run", "ptq", "--set", *kept, cwd=work)
     assert done.returncode == 0, done.stderr
     assert [(r["phase"], r["step"], r["loss"]) for r in rows(work / "ptq")] == [
@@ -206,9 +203,6 @@ def test_ablation_starts_from_the_mean_of_float_networks_and_only_calibrates(
     codes = [numpy_helper.to_array(c) for c in graph.initializer if c.name.endswith(".weight")]
     assert {int(np.abs(c).max()) for c in codes} == {7}
     assert {c.dtype for c in codes} == {np.dtype(np.int8)}
-    assert re.fullmatch(
-        r"run \(\d minutes\), run \(\d minutes\)", read_manifest(work / "ablation/sweep").training.start
-    )
 
 
 def test_finished_run_is_not_overwritten(work: Path, corpus: Path) -> None:

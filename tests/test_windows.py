@@ -1,7 +1,5 @@
 """Which recordings a training window is drawn from."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import soundfile
@@ -63,36 +61,6 @@ def test_words_of_few_people_are_real_less_often_by_the_root(
         low, high = np.array_split(spectrum, 2)
         real += low.sum() > high.sum()
     assert real / DRAWS == pytest.approx(share, abs=0.08)  # three standard deviations
-
-
-def test_of_a_sentence_the_marked_word_is_taught_and_nothing_else(tmp_path: Path) -> None:
-    def clip(name: str, kind: str, samples: np.ndarray, label: str, *marks: float) -> Clip:
-        soundfile.write(tmp_path / f"{name}.wav", samples, RATE_HZ)
-        start_s, end_s = marks or (None, None)
-        seconds = len(samples) / RATE_HZ
-        path = tmp_path / f"{name}.wav"
-        return Clip(path, "a", label, kind, name, seconds, "train", "", "", start_s, end_s, "")
-
-    word, others = noise_band(4000, 7000, 0.5), noise_band(100, 1000, 0.5)
-    clips = [
-        clip("marked", "speech", np.concatenate([others, word, others]), "say word now", 0.5, 1.0),
-        clip("unmarked", "speech", np.concatenate([others, word, others]), "say word now"),
-        clip("rest", "speech", np.tile(others, 3), ""),
-        clip("noise", "noise", quiet(3), ""),
-    ]
-    data = Data(context_share=0, negative_shares={"speech": 1.0})
-    sampler = WindowSampler(Library(clips, tmp_path / "cache", RATE_HZ), Recipe("x", ("word",), data=data))
-    rng = np.random.default_rng(0)
-
-    def highest_share(speech: np.ndarray) -> float:
-        power = np.square(np.abs(np.fft.rfft(speech)))
-        return float(power[len(power) // 3 :].sum() / power.sum())
-
-    for _ in range(10):
-        window = sampler.positive(0, rng)
-        assert window.word_end - window.word_start == pytest.approx(0.5 * RATE_HZ, abs=200)
-        assert highest_share(window.speech) > 0.99
-        assert highest_share(sampler.negative(rng).speech) < 0.01
 
 
 def test_other_speech_comes_after_a_pause_as_often_as_the_recipe_says(library: Library) -> None:

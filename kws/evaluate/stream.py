@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from kws.audio import read_audio
-from kws.corpus import Clip, spoken_keyword
+from kws.corpus import Clip, keyword_of
 from kws.errors import AudioError
 from kws.evaluate.channels import Channel
 from kws.evaluate.playlist import Audio, EvaluationSettings, Mixer, Playlist, find_word
@@ -185,7 +185,7 @@ class Player:
     def _trial(
         self, clip: Clip, condition: str, track: Audio, word: tuple[int, int], channel: str = ""
     ) -> Trial:
-        keyword = spoken_keyword(clip, self._keywords)
+        keyword = keyword_of(clip.label, self._keywords)
         assert keyword is not None  # noqa: S101 (the playlist holds only clips that say one)
         scores = self._listen(track)
         start_s, end_s = (self._settings.lead_in_seconds + sample / self._rate_hz for sample in word)

@@ -1,25 +1,22 @@
-"""The mean of checkpoints: wider minima, and less luck in when a run was validated, or in its seed.
+"""The mean of the last checkpoints: wider minima, and less luck in when a run was validated.
 
 Checkpoints of one run lie in one valley, where the mean of the weights is mostly better than each of them
-(Izmailov et al., arXiv 1803.05407); and so do several runs that began with the same weights (Wortsman et al.,
-arXiv 2203.05482). Validation chooses.
+(Izmailov et al., arXiv 1803.05407). Validation chooses, as for soups (Wortsman et al., arXiv 2203.05482).
 Batch norm's running statistics are averaged with the weights; measured afresh on windows as rendered,
 without the variety of a step, they fit worse (docs/LOG.md, run f).
 """
 
 import copy
 from collections import deque
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
 Weights = dict[str, Tensor]
-Net = TypeVar("Net", bound=nn.Module)
 
 
 class LastCheckpoints:
-    """Weights: of the last few networks that were validated, or of those that a run begins with."""
+    """The weights of the last few networks that were validated."""
 
     def __init__(self, most: int) -> None:
         self._weights: deque[Weights] = deque(maxlen=most)
@@ -32,7 +29,7 @@ class LastCheckpoints:
         """Remember the weights that `net` has now; the oldest ones are forgotten."""
         self._weights.append({name: t.detach().cpu().clone() for name, t in net.state_dict().items()})
 
-    def mean(self, net: Net) -> Net:
+    def mean(self, net: nn.Module) -> nn.Module:
         """A copy of `net`, one of them, with the mean of their weights and statistics."""
         mean = copy.deepcopy(net)
         mean.load_state_dict({name: self._mean(name) for name in self._weights[-1]})

@@ -44,15 +44,8 @@ def training_record(clips: Iterable[Clip], recipe: Recipe) -> Training:
         commit(),
         hashlib.sha256(as_yaml(recipe).encode()).hexdigest(),
         recipe.seed,
-        start=", ".join(map(_named, recipe.starts)),
+        start=Path(recipe.start).name,
     )
-
-
-def _named(start: str) -> str:
-    """Name of what a run begins with and, of another run, how long that took."""
-    record = Path(start) / TRAINING_FILE
-    minutes = load(record, Training).minutes if record.is_file() else None
-    return f"{Path(start).name} ({minutes:.0f} minutes)" if minutes else Path(start).name
 
 
 def as_yaml(recipe: Recipe) -> str:

@@ -234,10 +234,8 @@ class Recipe:
     keywords: tuple[str, ...]
     """Phrases as people write them; lead-in words ("hey") are understood by themselves. With `_unknown_` at
     the end the model is a classifier: one decision for each short clip, `_silence_` being one more label."""
-    start: str | tuple[str, ...] = ""
-    """Run folder, model folder or model name whose float weights are the first ones; empty: random ones.
-
-    Of a list of them, their mean (a soup, arXiv 2203.05482): all must have begun with the same weights."""
+    start: str = ""
+    """Run folder, model folder or model name whose float weights are the first ones; empty: random ones."""
     seed: int = 0
     """Of everything random."""
     licence: str = "Apache-2.0"
@@ -252,7 +250,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         """Refuse what training cannot work with: no weights, an order of outputs, a receptive field."""
-        if not self.training.steps and not self.starts:
+        if not self.training.steps and not self.start:
             raise ConfigError("training.steps is 0, but start names no weights to keep; set one of them")
         if UNKNOWN in self.keywords[:-1]:
             raise ConfigError(f"keywords must name {UNKNOWN} last; move it")
@@ -261,11 +259,6 @@ class Recipe:
             raise ConfigError(
                 f"data.window_frames is shorter than the receptive field of {field_frames}; enlarge it"
             )
-
-    @property
-    def starts(self) -> tuple[str, ...]:
-        """`start` as a list."""
-        return tuple(filter(None, (self.start,) if isinstance(self.start, str) else self.start))
 
     @property
     def words(self) -> tuple[str, ...]:

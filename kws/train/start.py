@@ -1,6 +1,5 @@
-"""The first weights: random, or those of earlier runs or models, for other words or another quantisation."""
+"""The first weights: random, or those of an earlier run or model, for other words or another quantisation."""
 
-import copy
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +12,6 @@ from kws import config
 from kws.errors import ConfigError, DataError, ModelError
 from kws.features import FeatureSettings
 from kws.manifest import FLOAT_FILE, find_model, read_manifest
-from kws.train.checkpoints import LastCheckpoints
 from kws.train.net import KeywordNet
 from kws.train.provenance import CONFIG_FILE
 from kws.train.recipe import Recipe
@@ -67,12 +65,9 @@ def first_network(recipe: Recipe) -> KeywordNet:
     """
     torch.manual_seed(recipe.seed)
     net = KeywordNet(recipe.network, recipe.features.frame_size, len(recipe.keywords))
-    starts = LastCheckpoints(len(recipe.starts))
-    for name_or_path in recipe.starts:
-        filled = copy.deepcopy(net)
-        read_start(name_or_path).fill(filled, recipe)
-        starts.add(filled)
-    return starts.mean(net) if len(starts) else net
+    if recipe.start:
+        read_start(recipe.start).fill(net, recipe)
+    return net
 
 
 def read_start(name_or_path: str) -> Start:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from kws.audio import read_audio
 from kws.config import dump
-from kws.corpus import Clip, spoken_keyword
+from kws.corpus import Clip, keyword_of
 from kws.evaluate.metrics import balanced_weights, false_reject_rate, threshold_at
 from kws.evaluate.playlist import EvaluationSettings, Mixer, find_word, make_playlist
 from kws.features import FRAME_STEP_BEL, FeatureSettings, LogMel
@@ -94,7 +94,9 @@ class Validator:
         rates = {}
         for k, keyword in enumerate(self.recipe.keywords):
             rows = [
-                i for i, c in enumerate(self._positives) if spoken_keyword(c, self.recipe.keywords) == keyword
+                i
+                for i, c in enumerate(self._positives)
+                if keyword_of(c.label, self.recipe.keywords) == keyword
             ]
             clips = [self._positives[i] for i in rows]
             weights = balanced_weights(
@@ -148,9 +150,9 @@ class Validator:
 def judged(positives: Iterable[Clip], keywords: Iterable[str]) -> list[Clip]:
     """The real recordings of each keyword; a word that has none is judged by synthetic ones."""
     keywords, positives = tuple(keywords), tuple(positives)
-    said = [(clip, spoken_keyword(clip, keywords)) for clip in positives]
-    real = {keyword for clip, keyword in said if clip.kind != "synthetic"}
-    return [clip for clip, keyword in said if clip.kind != "synthetic" or keyword not in real]
+    said = [(clip, keyword_of(clip.label, keywords)) for clip in positives]
+    real = {keyword for clip, keyword in said if clip.kind == "keyword"}
+    return [clip for clip, keyword in said if clip.kind == "keyword" or keyword not in real]
 
 
 def codes_of(frames: NDArray[np.float32]) -> Codes:
