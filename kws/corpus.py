@@ -253,7 +253,7 @@ def lacks(clips: list[Clip], keywords: Iterable[str], held_out: str) -> list[Pro
             for c in clips
             if c.kind not in ("keyword", "synthetic") and keyword_of(c.label, keywords)
         ),
-        "correct their kind, or they teach that it is none",
+        "correct their kind, or they are used for nothing",
     )
 
 
