@@ -131,6 +131,11 @@ def bare_keyword_of(label: str, keywords: Iterable[str]) -> str | None:
     return next((k for k, core in cores if core and keyword_of(label, (core,))), None)
 
 
+def spoken_keyword(clip: Clip, keywords: Iterable[str]) -> str | None:
+    """The keyword that a clip is a recording of; of running speech none: its label may be a translation."""
+    return keyword_of(clip.label, keywords) if clip.kind in ("keyword", "synthetic") else None
+
+
 def mentions(clip: Clip, keywords: Iterable[str]) -> bool:
     """Whether a keyword is anywhere in what a clip says."""
     words = " ".join(re.findall(r"[\w']+", f"{clip.label} {clip.text}".lower()))
@@ -231,8 +236,7 @@ def lacks(clips: list[Clip], keywords: Iterable[str], held_out: str) -> list[Pro
     keywords = tuple(keywords)
     found: list[Problem] = []
     for split in ("train", held_out):
-        members = [clip for clip in clips if clip.split == split and clip.kind in ("keyword", "synthetic")]
-        spoken = {keyword_of(clip.label, keywords) for clip in members}
+        spoken = {spoken_keyword(clip, keywords) for clip in clips if clip.split == split}
         found += problem(
             f"keywords have no {split} clip",
             (keyword for keyword in keywords if keyword not in spoken),
@@ -251,7 +255,7 @@ def lacks(clips: list[Clip], keywords: Iterable[str], held_out: str) -> list[Pro
         (
             f"{c.path} ({c.kind})"
             for c in clips
-            if c.kind not in ("keyword", "synthetic") and keyword_of(c.label, keywords)
+            if keyword_of(c.label, keywords) and not spoken_keyword(c, keywords)
         ),
         "correct their kind, or they are used for nothing",
     )

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from kws.audio import read_audio
-from kws.corpus import Clip, keyword_of
+from kws.corpus import Clip, keyword_of, spoken_keyword
 from kws.errors import DataError
 from kws.evaluate.playlist import Audio, EvaluationSettings
 from kws.manifest import SILENCE, UNKNOWN
@@ -61,11 +61,7 @@ def make_questions(
         DataError: there is no recording of a word, no other word or no noise.
     """
     clips = [clip for clip in corpus if clip.split == settings.split]
-    spoken = [
-        Question(clip, word)
-        for clip in clips
-        if clip.kind in ("keyword", "synthetic") and (word := keyword_of(clip.label, words))
-    ]
+    spoken = [Question(clip, word) for clip in clips if (word := spoken_keyword(clip, words))]
     real = [question for question in spoken if not question.is_synthetic]
     counts = Counter(question.label for question in real)
     scarce = [word for word in words if counts[word] < SCARCE * max(counts.values(), default=0)]

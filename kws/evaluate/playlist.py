@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio import file_blocks
-from kws.corpus import Clip, keyword_of, mentions, read_corpus
+from kws.corpus import Clip, mentions, read_corpus, spoken_keyword
 from kws.errors import ConfigError, DataError
 from kws.evaluate.channels import ChannelSettings
 from kws.evaluate.span import speech_span, word_span
@@ -103,7 +103,7 @@ def make_playlist(clips: Iterable[Clip], keywords: Iterable[str], settings: Eval
             noise.append(clip)
         if not in_split or clip.kind == "rir":
             continue
-        if clip.kind in ("keyword", "synthetic") and keyword_of(clip.label, keywords):
+        if spoken_keyword(clip, keywords):
             positives.append(clip)
         elif mentions(clip, keywords):
             continue  # a keyword inside a sentence: neither a fair positive nor a negative

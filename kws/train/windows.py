@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.corpus import bare_keyword_of, keyword_of, mentions
+from kws.corpus import bare_keyword_of, mentions, spoken_keyword
 from kws.errors import DataError
 from kws.train.library import Library
 from kws.train.recipe import Recipe
@@ -79,8 +79,8 @@ class WindowSampler:
 
     def _sort(self, index: int) -> None:
         clip = self.library.clips[index]
-        keyword = keyword_of(clip.label, self.recipe.words)
-        if keyword is not None and clip.kind in ("keyword", "synthetic"):
+        keyword = spoken_keyword(clip, self.recipe.words)
+        if keyword is not None:
             real = clip.kind == "keyword"
             recording = clip.recording or str(index)
             k = self.recipe.words.index(keyword)
