@@ -203,6 +203,17 @@ def test_ablation_starts_from_the_float_network_and_only_calibrates(work: Path, 
     codes = [numpy_helper.to_array(c) for c in graph.initializer if c.name.endswith(".weight")]
     assert {int(np.abs(c).max()) for c in codes} == {7}
     assert {c.dtype for c in codes} == {np.dtype(np.int8)}
+    assert not list((work / "ptq").glob("mined-*"))  # for nothing that learns
+
+
+def test_fine_tuning_alone_learns_from_mined_windows_too(work: Path, corpus: Path) -> None:
+    kept = ("start=run", "training.steps=0", "quantisation.steps=2", "seed=3")
+    done = program("train", "recipe.yaml", "--data", corpus, "--run", "tuned", "--set", *kept, cwd=work)
+    assert done.returncode == 0, done.stderr
+    saved = torch.load(work / "tuned/checkpoint.pt", weights_only=True)
+    drawn, mined = RECIPE["data"]["negatives"], RECIPE["training"]["mined_windows"]
+    assert saved["phase"] == "qat"
+    assert len(saved["batches"]["loss"]) == drawn + mined
 
 
 def test_finished_run_is_not_overwritten(work: Path, corpus: Path) -> None:

@@ -144,6 +144,8 @@ class Trainer:
                 self._mine(learner)
             self.batches.load_state_dict(saved["batches"])
         if not plan.steps and learner.best is None:
+            while plan.phase == "float" and self._is_mining_due(learner):
+                self._mine(learner)
             self._validate(learner, None)
         silent = not self.everyone.is_first
         with step_bar(plan.phase, plan.steps, learner.step, disable=silent) as show:
@@ -163,10 +165,14 @@ class Trainer:
         return learner.best
 
     def _is_mining_due(self, learner: Learner) -> bool:
-        """Rounds of mining are spread evenly over the steps; to a classifier other speech is not wrong."""
+        """Rounds are spread evenly over the steps; of none, they are for the fine-tuning, if there is any."""
         t = self.recipe.training
+        if self.recipe.classifies:  # to which other speech is not wrong
+            return False
+        if not t.steps:
+            return bool(self.recipe.quantisation.steps) and self._rounds < t.mining_rounds
         due = learner.step * (t.mining_rounds + 1) // t.steps
-        return self._rounds < min(due, t.mining_rounds) and not self.recipe.classifies
+        return self._rounds < min(due, t.mining_rounds)
 
     def _mine(self, learner: Learner) -> None:
         """One round: more negatives, from where the averaged weights are wrong."""
