@@ -53,6 +53,8 @@ class FeatureSettings:
             raise ConfigError("high_hz must lie above low_hz and at most at half the sample rate; change it")
         if self.fft_size < self.window_samples:
             raise ConfigError(f"fft_size must be at least the window of {self.window_samples}; enlarge it")
+        if not 0 < self.hop_ms <= self.window_ms:
+            raise ConfigError("hop_ms must be at least 1 and at most window_ms, or audio is lost; change it")
 
     @property
     def window_samples(self) -> int:

@@ -64,6 +64,16 @@ def test_frames_with_a_gain_are_heard_bit_for_bit(tmp_path: Path) -> None:
     assert model.load_model(tmp_path).manifest.features == features
 
 
+@pytest.mark.parametrize(("hop_ms", "frames"), [(5, 16), (10, 8), (20, 4), (25, 2)])
+def test_a_step_holds_80_ms_in_whole_strides(tmp_path: Path, hop_ms: int, frames: int) -> None:
+    features = FeatureSettings(hop_ms=hop_ms)
+    manifest = export.export(
+        quant_net(), tmp_path, lambda facts: replace(describe(facts), features=features), hop_ms=hop_ms
+    )
+    assert manifest.model.frames_per_step == frames
+    assert manifest.model.frames_per_score == 2
+
+
 def test_export_manifest_holds_the_facts(tmp_path: Path) -> None:
     net = quant_net()
     facts = export.export(net, tmp_path / "toy", describe).model
@@ -95,10 +105,10 @@ def test_export_passes_in_both_forms(tmp_path: Path, form: Any) -> None:
 
 
 def plant_wrong_weight(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(net: IntegerNet, **options: Any) -> Any:
+    def build(net: IntegerNet, *options: Any, **named: Any) -> Any:
         weight = net.head.weight.copy()
         weight[0, 0, 0] += 1 if weight[0, 0, 0] < 64 else -1
-        return original(altered(net, weight=weight), **options)
+        return original(altered(net, weight=weight), *options, **named)
 
     original = export.build
     monkeypatch.setattr(export, "build", build)
@@ -116,8 +126,8 @@ def plant_wrong_output(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def plant_float_operator(monkeypatch: pytest.MonkeyPatch) -> None:
-    def build(net: IntegerNet, **options: Any) -> Any:
-        made = original(net, **options)
+    def build(net: IntegerNet, *options: Any, **named: Any) -> Any:
+        made = original(net, *options, **named)
         del made.graph.node[-1].attribute[:]
         made.graph.node[-1].CopyFrom(
             onnx.helper.make_node("MaxPool", [made.graph.node[-2].output[0]], ["logits"], kernel_shape=[1, 1])
@@ -169,7 +179,7 @@ def test_export_refuses_a_planted_fault(
 
 
 def test_invalid_graph_is_refused(tmp_path: Path) -> None:
-    made = export.build(quant_net().integers())
+    made = export.build(quant_net().integers(), 8)
     made.graph.node[0].input[0] = "nowhere"
     with pytest.raises(CheckFailed, match="not valid ONNX"):
         checks.check_graph(made, tmp_path)

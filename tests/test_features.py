@@ -109,7 +109,15 @@ def test_samples_that_cannot_be_heard_are_refused(samples):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"high_hz": 8001.0}, {"low_hz": 7600.0}, {"low_hz": -1.0}, {"fft_size": 256}]
+    "wrong",
+    [
+        {"high_hz": 8001.0},
+        {"low_hz": 7600.0},
+        {"low_hz": -1.0},
+        {"fft_size": 256},
+        {"hop_ms": 26},
+        {"hop_ms": 0},
+    ],
 )
 def test_settings_that_cannot_work_are_refused(wrong):
     with pytest.raises(ConfigError, match="; "):

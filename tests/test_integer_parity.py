@@ -50,7 +50,7 @@ def net(request: pytest.FixtureRequest) -> IntegerNet:
 )
 def test_streamed_graph_equals_the_reference(net: IntegerNet, form: Form, frames_per_step: int) -> None:
     codes = codes_for(net)
-    model = build(net, form=form, frames_per_step=frames_per_step)
+    model = build(net, frames_per_step, form=form)
     assert np.array_equal(checks.stream_codes(model, net, codes), net.run(codes))
 
 
@@ -62,7 +62,7 @@ def test_reference_logits_vary_and_use_many_codes(net: IntegerNet) -> None:
 
 @pytest.mark.parametrize("form", ["qop", "qdq"])
 def test_optimised_graph_is_integer_only(net: IntegerNet, form: Form, tmp_path: Path) -> None:
-    checks.check_graph(build(net, form=form), tmp_path)
+    checks.check_graph(build(net, 8, form=form), tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -120,7 +120,7 @@ def test_input_codes_saturate_and_round_half_to_even() -> None:
 def test_states_start_at_the_zero_point_not_at_zero() -> None:
     net = quant_net().integers()
     silence = np.zeros((400, 40), np.uint8)
-    model = build(net)
+    model = build(net, 8)
     assert np.array_equal(checks.stream_codes(model, net, silence), net.run(silence))
 
 
@@ -158,7 +158,7 @@ def test_weights_beyond_64_saturate_on_avx2_without_vnni() -> None:
         pytest.skip("this processor multiplies uint8 by int8 exactly: nothing saturates")
     net = quant_net(3, WIDE, weight_limit=127).integers()
     codes = np.full((400, 40), 255, np.uint8)
-    assert not np.array_equal(checks.stream_codes(build(net), net, codes), net.run(codes))
+    assert not np.array_equal(checks.stream_codes(build(net, 8), net, codes), net.run(codes))
 
 
 def run_in_onnxruntime(add: IntegerAdd) -> Codes:

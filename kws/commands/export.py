@@ -45,6 +45,7 @@ def run(options: argparse.Namespace) -> int:
         _load(checkpoint, recipe),
         target,
         lambda model: describe(model=model),
+        hop_ms=recipe.features.hop_ms,
         float_checkpoint=float_checkpoint if float_checkpoint.exists() else None,
     )
     size = manifest.model

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kws.features import FeatureSettings
 from kws.manifest import (
     FLOAT_FILE,
     MANIFEST_FILE,
@@ -23,7 +24,7 @@ from kws.manifest import (
     write_manifest,
 )
 from kws.train import checks
-from kws.train.graph import FRAMES_PER_STEP, Form, build
+from kws.train.graph import Form, build, step_frames
 from kws.train.qat import QuantNet
 from kws.train.reference import Codes, IntegerNet
 
@@ -33,6 +34,7 @@ def export(
     folder: Path,
     describe: Callable[[ModelFile], Manifest],
     *,
+    hop_ms: int = FeatureSettings.hop_ms,
     float_checkpoint: Path | None = None,
     form: Form = "qop",
     seed: int = 0,
@@ -43,6 +45,7 @@ def export(
         quant: The fine-tuned twin, on the CPU.
         folder: Where the model goes; other files in it (card, example recording) stay.
         describe: Completes the manifest around the facts about the network.
+        hop_ms: Of its frames; decides how many of them are a step.
         float_checkpoint: Copied beside the model under FLOAT_FILE.
         form: Which operators the graph uses, see `kws.train.graph`.
         seed: Of the checks' random clips.
@@ -60,7 +63,7 @@ def export(
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as name:
         scratch = Path(name)
-        manifest = _write(net, scratch, describe, form, codes)
+        manifest = _write(net, scratch, describe, codes, step_frames(hop_ms, net.stem.stride), form=form)
         if float_checkpoint is not None:
             shutil.copyfile(float_checkpoint, scratch / FLOAT_FILE)
         checks.check_runtime(scratch, net, rng)
@@ -91,14 +94,16 @@ def _write(
     net: IntegerNet,
     scratch: Path,
     describe: Callable[[ModelFile], Manifest],
-    form: Form,
     codes: Codes,
+    frames_per_step: int,
+    *,
+    form: Form,
 ) -> Manifest:
-    model = build(net, form=form)
+    model = build(net, frames_per_step, form=form)
     checks.check_graph(model, scratch)
     checks.check_codes(model, net, codes)
     content: bytes = model.SerializeToString(deterministic=True)
-    manifest = describe(model_file(net, content, FRAMES_PER_STEP))
+    manifest = describe(model_file(net, content, frames_per_step))
     (scratch / MODEL_FILE).write_bytes(content)
     write_manifest(manifest, scratch / MANIFEST_FILE)
     return manifest

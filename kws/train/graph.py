@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from kws.gate import STEP_MS
 from kws.train.reference import IntegerAdd, IntegerConv, IntegerNet
 
 Form = Literal["qop", "qdq"]
@@ -25,16 +26,18 @@ Tensor = tuple[str, str]
 CONTRIB = "com.microsoft"
 OPSET = 19
 IR_VERSION = 9
-FRAMES_PER_STEP = 8
-"""80 ms: longer steps cost less CPU per second of audio, shorter ones answer sooner."""
+
+
+def step_frames(hop_ms: int, stride: int) -> int:
+    """Frames of a step: what `STEP_MS` holds of them, but whole strides and at least one.
+
+    Longer steps would cost less CPU per second of audio, shorter ones answer sooner.
+    """
+    return max(1, STEP_MS // (hop_ms * stride)) * stride
 
 
 def build(
-    net: IntegerNet,
-    *,
-    frames_per_step: int = FRAMES_PER_STEP,
-    form: Form = "qop",
-    metadata: dict[str, str] | None = None,
+    net: IntegerNet, frames_per_step: int, *, form: Form = "qop", metadata: dict[str, str] | None = None
 ) -> onnx.ModelProto:
     """The model for `frames_per_step` frames per call, a multiple of the stem's stride.
 
