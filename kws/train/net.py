@@ -1,6 +1,6 @@
 """The network: a causal stack of residual, dense, dilated temporal convolutions, one head for all keywords.
 
-A stride-2 stem halves the frame rate, then each block adds one dilated convolution to its input. Few wide
+A stem may stride over frames, then each block adds one dilated convolution to its input. Few wide
 dense convolutions are chosen over many small or depthwise ones because in ONNX Runtime a node costs about a
 microsecond whatever it computes. The shape follows TC-ResNet (arXiv 1904.03814) with the dilations of a TCN
 (arXiv 1803.01271). ReLU comes after the addition, so that an integer addition's clamp at zero replaces it.
