@@ -99,8 +99,6 @@ class Data:
     """Share of the positives that are real recordings, where many people said the keyword; of few, less."""
     context_share: float = 0.3
     """Share of the positives with other speech right before or after the word."""
-    made_noise_share: float = 0.0
-    """Share of the backgrounds that are noise made for the window, see kws/train/noise.py."""
     alone_share: float = 0.5
     """Share of the spoken negatives that are a few words with a pause before them, as keywords come."""
     negative_shares: dict[str, float] = field(

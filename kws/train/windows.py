@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from kws.corpus import bare_keyword_of, mentions, spoken_keyword
 from kws.errors import DataError
 from kws.train.library import Library
-from kws.train.noise import made_noise
 from kws.train.recipe import Recipe
 
 T = TypeVar("T")
@@ -42,7 +41,7 @@ class Window:
     speech: Audio
     """Dry foreground, (n,), -1..1."""
     background: Audio
-    """Noise, recorded or made, music or babble, (n,)."""
+    """Noise, music or babble, (n,)."""
     keyword: int
     """Index of the keyword that is spoken, or NEGATIVE."""
     word_start: int
@@ -246,8 +245,6 @@ class WindowSampler:
         return _pick(list(sources.values())[source], rng)
 
     def _background(self, rng: np.random.Generator) -> Audio:
-        if rng.random() < self.recipe.data.made_noise_share:
-            return made_noise(self._samples, self._rate_hz, rng)
         if rng.random() < 0.7:
             return self._stretch("ambient", rng, self._samples)
         voices = rng.integers(*BABBLE_VOICES, endpoint=True)
