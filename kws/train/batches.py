@@ -47,15 +47,17 @@ class Batches:
             positives, negatives = positives.to(device), negatives.to(device)
         self._positives, self._negatives = positives, negatives
         self._training, self._seed, self._device = training, seed, device
+        self._drawn = len(negatives)
+        """Negatives that mining did not find; they come first."""
         self._loss = torch.zeros(len(negatives), device=device)
-        """Last loss of each negative; 0 until it has been seen."""
+        """Last loss of each negative; until it has been seen, 0 if it was drawn, infinite if it was mined."""
         self._hardest = torch.zeros(0, dtype=torch.int64, device=device)
 
     def draw(self, step: int) -> Batch:
         """The batch of a step; call it once for each, in order."""
         t = self._training
         if step % RANKING_STEPS == 0:
-            self._hardest = self._loss.topk(max(1, int(len(self._loss) * t.mined_fraction))).indices
+            self._rank()
         mined = round(t.negatives_per_batch * t.mined_share)
         generator = torch.Generator().manual_seed(self._seed * 1_000_003 + step)
         negatives = torch.cat(
@@ -81,6 +83,12 @@ class Batches:
         """Remember how hard the negatives of a batch were; losses (B,)."""
         self._loss[batch.negatives] = losses.detach()[-len(batch.negatives) :]
 
+    def forget(self) -> None:
+        """Begin anew: no window has been seen, and those that mining found count as the hardest."""
+        self._loss[: self._drawn] = 0
+        self._loss[self._drawn :] = float("inf")
+        self._rank()
+
     def extend(self, negatives: Pool) -> None:
         """Add negatives that mining has found; they count as the hardest until they have been seen."""
         self._negatives = self._negatives + negatives
@@ -100,6 +108,10 @@ class Batches:
         """Go on from `state_dict`."""
         self._loss, self._hardest = (state[name].to(self._device) for name in ("loss", "hardest"))
         self._pad()
+
+    def _rank(self) -> None:
+        count = max(1, int(len(self._loss) * self._training.mined_fraction))
+        self._hardest = self._loss.topk(count).indices
 
     def _pad(self) -> None:
         count = len(self._negatives) - len(self._loss)

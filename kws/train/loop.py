@@ -143,6 +143,9 @@ class Trainer:
             while self._rounds < saved["rounds"]:
                 self._mine(learner)
             self.batches.load_state_dict(saved["batches"])
+        elif plan.phase == "qat":
+            # Losses of hundreds of steps ago, of another network, would choose half of what is fine-tuned on.
+            self.batches.forget()
         if not plan.steps and learner.best is None:
             while plan.phase == "float" and self._is_mining_due(learner):
                 self._mine(learner)
