@@ -85,8 +85,8 @@ class Batches:
 
     def forget(self) -> None:
         """Begin anew: no window has been seen, and those that mining found count as the hardest."""
-        self._loss[: self._drawn] = 0
-        self._loss[self._drawn :] = float("inf")
+        self._loss = torch.zeros(self._drawn, device=self._device)
+        self._pad()
         self._rank()
 
     def extend(self, negatives: Pool) -> None:
